@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything that checks: the CPU, the machine, the spec walker, the comparison."""

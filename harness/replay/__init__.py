@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Replays what a real kernel did, call by call, against the model.
+
+A trace says what was asked of the kernel's own code and what it answered. :func:`replay` asks
+the model the same and stops at the first answer that differs. A topic is a module here with
+a function that takes a :class:`~harness.replay.trace.Trace` and a
+:class:`~harness.replay.trace.Comparison`; :data:`TOPICS` lists them.
+
+What can fail: a file that is no trace raises :class:`~kernel_model.errors.BadInput`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.replay import bootmem, layout, setup
+from harness.replay.trace import Comparison, Difference, Trace, read_trace
+from kernel_model.errors import BadInput
+
+__all__ = ["TOPICS", "Difference", "Replayed", "replay"]
+
+TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
+    "layout": layout.replay,
+    "setup": setup.replay,
+    "bootmem": bootmem.replay,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How one trace went: ``compared`` values were equal until ``difference``, if any."""
+
+    path: Path
+    topic: str
+    config: str
+    compared: int
+    difference: Difference | None
+
+    @property
+    def ok(self) -> bool:
+        return self.difference is None
+
+
+def replay(path: Path) -> Replayed:
+    """Replay the trace in ``path`` (JSON, or gzip'd JSON)."""
+    trace = read_trace(path)
+    if trace.topic not in TOPICS:
+        raise BadInput(
+            f"{path}: no topic {trace.topic!r} can be replayed: one of {', '.join(TOPICS)}"
+        )
+    comparison = Comparison()
+    difference = None
+    try:
+        TOPICS[trace.topic](trace, comparison)
+    except Difference as found:
+        difference = found
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not a whole {trace.topic} trace ({error!r})") from error
+    return Replayed(path, trace.topic, trace.config, comparison.count, difference)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Walking page tables in RAM, and making and freeing them.
+
+Models linux-2.4.22 ``include/asm-i386/pgalloc.h`` and the offset macros of ``pgtable.h``
+(book 3.3-3.5). In RAM: the tables themselves; freed ones are kept on quicklists, chained
+through their first word, with heads and ``pgtable_cache_sz`` in ``boot_cpu_data``.
+
+Pointers to entries are physical addresses; one class serves two levels and three.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.pgtable import (
+    KERNPG_TABLE,
+    PAGE_PRESENT,
+    PAGE_TABLE,
+    THREE_LEVEL,
+    TWO_LEVEL,
+    pgd_page,
+    pmd_none,
+    pmd_page,
+)
+from kernel_model.image import KernelImage
+
+PGT_CACHE_HIGH: Final = 50
+PGT_CACHE_LOW: Final = 25
+"""``pgt_cache_water``: above the first, ``check_pgt_cache()`` trims down to the second."""
+
+
+class PageTables:
+    """Access to page tables of the kernel's shape: two levels, or three with PAE."""
+
+    def __init__(self, image: KernelImage) -> None:
+        self._ram = image.ram
+        self.shape = THREE_LEVEL if image.config.pae else TWO_LEVEL
+        wide = self.shape.entry_bytes == 8
+        self._read: Callable[[int], int] = image.ram.read64 if wide else image.ram.read32
+        self._write: Callable[[int, int], None] = image.ram.write64 if wide else image.ram.write32
+
+    def entry(self, paddr: int) -> int:
+        """``*pte``, ``*pmd`` or ``*pgd``: the entry at ``paddr``."""
+        return self._read(paddr)
+
+    def pgd_offset(self, pgd: int, vaddr: int) -> int:
+        """Where the entry of the page directory ``pgd`` for ``vaddr`` lies."""
+        return pgd + self.shape.pgd_index(vaddr) * self.shape.entry_bytes
+
+    def pmd_offset(self, pgdp: int, vaddr: int) -> int:
+        """Where the middle entry for ``vaddr`` lies; with two levels, ``pgdp`` itself."""
+        if self.shape.folded:
+            return pgdp
+        table = pgd_page(self._read(pgdp))
+        return table + self.shape.pmd_index(vaddr) * self.shape.entry_bytes
+
+    def pte_offset(self, pmdp: int, vaddr: int) -> int:
+        """Where the PTE for ``vaddr`` lies, in the page table that ``*pmdp`` names."""
+        table = pmd_page(self._read(pmdp))
+        return table + self.shape.pte_index(vaddr) * self.shape.entry_bytes
+
+    def set_pte(self, ptep: int, pte: int) -> None:
+        self._write(ptep, pte)
+
+    def set_pmd(self, pmdp: int, pmd: int) -> None:
+        self._write(pmdp, pmd)
+
+    def set_pgd(self, pgdp: int, pgd: int) -> None:
+        self._write(pgdp, pgd)
+
+    def pte_clear(self, ptep: int) -> None:
+        self._write(ptep, 0)
+
+    def ptep_get_and_clear(self, ptep: int) -> int:
+        """Take the PTE away and return it; the CPU may have changed A and D until now."""
+        pte = self._read(ptep)
+        self._write(ptep, 0)
+        return pte
+
+    def pgd_none(self, pgd: int) -> bool:
+        """Whether nothing hangs there. A folded directory entry is never none by itself."""
+        return not self.shape.folded and pgd == 0
+
+
+class PageTableAllocator:
+    """``pgd_alloc()`` and its kin, over a source of zeroed or raw frames of low memory.
+
+    ``get_free_page`` returns the kernel virtual address of a frame, 0 when there is none.
+    """
+
+    def __init__(
+        self,
+        image: KernelImage,
+        tables: PageTables,
+        swapper_pg_dir: int,
+        get_free_page: Callable[[], int],
+        free_page: Callable[[int], None],
+    ) -> None:
+        self._image = image
+        self._ram = image.ram
+        self._cpu: Any = image.statics.boot_cpu_data
+        self.tables = tables
+        self._swapper_pg_dir = swapper_pg_dir
+        self._get_free_page = get_free_page
+        self._free_page = free_page
+
+    def _pop(self, quicklist: str) -> int:
+        """First table of a quicklist, its chain word cleared; 0 when the list is empty."""
+        vaddr = int(getattr(self._cpu, quicklist))
+        if vaddr:
+            paddr = virt_to_phys(vaddr)
+            setattr(self._cpu, quicklist, self._ram.read32(paddr))
+            self._ram.write32(paddr, 0)
+            self._cpu.pgtable_cache_sz -= 1
+        return vaddr
+
+    def _push(self, quicklist: str, vaddr: int) -> None:
+        self._ram.write32(virt_to_phys(vaddr), getattr(self._cpu, quicklist))
+        setattr(self._cpu, quicklist, vaddr)
+        self._cpu.pgtable_cache_sz += 1
+
+    def _new_table(self, purpose: str) -> int:
+        """A zeroed frame for a table, by kernel virtual address; 0 when memory is out."""
+        vaddr = self._get_free_page()
+        if vaddr:
+            self._ram.fill(virt_to_phys(vaddr), PAGE_SIZE)
+            self._image.events.frame_taken(virt_to_phys(vaddr) >> 12, 0, purpose)
+        return vaddr
+
+    def _release(self, vaddr: int) -> None:
+        self._image.events.frame_given_back(virt_to_phys(vaddr) >> 12, 0)
+        self._free_page(vaddr)
+
+    # -- page directories --------------------------------------------------------------------
+
+    def pgd_alloc(self) -> int:
+        """A page directory whose kernel part is that of ``swapper_pg_dir``.
+
+        Returns its physical address; 0 when memory is out. One from the quicklist keeps the
+        kernel part it had: what the kernel mapped since then arrives by vmalloc faults. With
+        PAE the three user entries point to fresh, empty middle directories, because the CPU
+        loads all four entries with CR3; such a directory never goes to the quicklist, whose
+        chain would overwrite the first of them.
+        """
+        if vaddr := self._pop("pgd_quick"):
+            return virt_to_phys(vaddr)
+        vaddr = self._new_table("page directory")
+        if not vaddr:
+            return 0
+        if not self._fill_pgd(virt_to_phys(vaddr)):
+            self._release(vaddr)
+            return 0
+        pgd, shape = virt_to_phys(vaddr), self.tables.shape
+        start = shape.user_ptrs_per_pgd * shape.entry_bytes
+        length = (shape.ptrs_per_pgd - shape.user_ptrs_per_pgd) * shape.entry_bytes
+        self._ram.write(pgd + start, self._ram.read(self._swapper_pg_dir + start, length))
+        return pgd
+
+    def _fill_pgd(self, pgd: int) -> bool:
+        """Give each user entry of a three-level directory its middle directory."""
+        shape = self.tables.shape
+        if shape.folded:
+            return True
+        made: list[int] = []
+        for index in range(shape.user_ptrs_per_pgd):
+            pmd = self._new_table("page middle directory")
+            if not pmd:
+                for table in made:
+                    self._release(table)
+                return False
+            made.append(pmd)
+            self.tables.set_pgd(pgd + index * shape.entry_bytes, virt_to_phys(pmd) | PAGE_PRESENT)
+        return True
+
+    def pgd_free(self, pgd: int) -> None:
+        """Give a directory back. It must map no user page any more."""
+        if self.tables.shape.folded:
+            self._push("pgd_quick", phys_to_virt(pgd))
+        else:
+            self._free_pgd_slow(pgd)
+
+    def _free_pgd_slow(self, pgd: int) -> None:
+        """Return a directory, and with PAE its middle directories, to the buddy allocator."""
+        shape = self.tables.shape
+        if not shape.folded:
+            for index in range(shape.user_ptrs_per_pgd):
+                entry = self.tables.entry(pgd + index * shape.entry_bytes)
+                self._release(phys_to_virt(pgd_page(entry)))
+        self._release(phys_to_virt(pgd))
+
+    # -- middle directories and page tables ---------------------------------------------------
+
+    def pmd_alloc(self, pgdp: int, vaddr: int) -> int:
+        """The middle entry for ``vaddr``; every directory already has its middle directories."""
+        return self.tables.pmd_offset(pgdp, vaddr)
+
+    def pte_alloc(self, pmdp: int, vaddr: int) -> int:
+        """The PTE for ``vaddr``, in a new page table if need be. 0 when memory is out."""
+        if pmd_none(self.tables.entry(pmdp)):
+            table = self._pop("pte_quick") or self._new_table("page table")
+            if not table:
+                return 0
+            flags = KERNPG_TABLE if vaddr >= PAGE_OFFSET else PAGE_TABLE
+            self.tables.set_pmd(pmdp, virt_to_phys(table) | flags)
+        return self.tables.pte_offset(pmdp, vaddr)
+
+    def pte_free(self, pmdp: int) -> None:
+        """Take the page table away from ``*pmdp`` and keep it on the quicklist."""
+        table = pmd_page(self.tables.entry(pmdp))
+        self.tables.set_pmd(pmdp, 0)
+        self._push("pte_quick", phys_to_virt(table))
+
+    def check_pgt_cache(self, low: int = PGT_CACHE_LOW, high: int = PGT_CACHE_HIGH) -> int:
+        """Give tables back once more than ``high`` are kept. Returns how many were freed."""
+        freed = 0
+        if self._cpu.pgtable_cache_sz <= high:
+            return freed
+        while self._cpu.pgtable_cache_sz > low:
+            before = self._cpu.pgtable_cache_sz
+            if vaddr := self._pop("pgd_quick"):
+                self._free_pgd_slow(virt_to_phys(vaddr))
+            if vaddr := self._pop("pte_quick"):
+                self._release(vaddr)
+            freed += before - self._cpu.pgtable_cache_sz
+            if before == self._cpu.pgtable_cache_sz:
+                break
+        return freed

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From the e820 map to a boot memory allocator that knows what is free.
+
+Models linux-2.4.22 ``arch/i386/kernel/setup.c``: ``setup_memory()``, ``find_max_pfn()``,
+``find_max_low_pfn()``, ``register_bootmem_low_pages()``, ``register_memory()`` (book 2.2.2,
+5.2, 5.3). In RAM: the limits (``max_low_pfn`` and kin) and, through the boot allocator, the
+boot map behind the kernel image. A ``highmem=`` that makes no sense is ignored with the
+kernel's own message.
+"""
+
+from typing import Final
+
+from kernel_model.arch_i386.page import (
+    MAX_NONPAE_PFN,
+    MAXMEM,
+    MAXMEM_PFN,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    pfn_down,
+    pfn_up,
+)
+from kernel_model.config import E820_RAM, E820Entry, Highmem, KernelConfig
+from kernel_model.image import END, TEXT, KernelImage
+from kernel_model.mm.bootmem import Bootmem
+
+HIGH_MEMORY: Final = TEXT
+_MIN_LOWMEM_PFN: Final = 64 << 20 >> PAGE_SHIFT
+_RESOURCE_LIMIT: Final = 1 << 32
+
+
+def pages_to_mb(pages: int) -> int:
+    return pages >> (20 - PAGE_SHIFT)
+
+
+def ram_frames(entry: E820Entry) -> range:
+    """The whole frames inside an e820 entry; empty unless it is RAM."""
+    if entry.type != E820_RAM:
+        return range(0)
+    return range(pfn_up(entry.addr), pfn_down(entry.end))
+
+
+def find_max_pfn(config: KernelConfig) -> int:
+    """One past the last frame of RAM."""
+    return max((frames.stop for frames in map(ram_frames, config.e820) if frames), default=0)
+
+
+class MemoryLimits:
+    """``find_max_low_pfn()``: where low memory ends and how much high memory there is."""
+
+    def __init__(self, image: KernelImage) -> None:
+        self._image = image
+        self._highmem = image.config.highmem
+        self.max_pfn = find_max_pfn(image.config)
+        self.highmem_pages = image.config.highmem_pages
+        if self.max_pfn > MAXMEM_PFN:
+            self.max_low_pfn = self._more_than_lowmem()
+        else:
+            self.max_low_pfn = self._all_lowmem()
+
+    def _more_than_lowmem(self) -> int:
+        printk = self._image.printk
+        if self.highmem_pages == -1:
+            self.highmem_pages = self.max_pfn - MAXMEM_PFN
+        if self.highmem_pages + MAXMEM_PFN < self.max_pfn:
+            self.max_pfn = MAXMEM_PFN + self.highmem_pages
+        if self.highmem_pages + MAXMEM_PFN > self.max_pfn:
+            printk(
+                f"only {pages_to_mb(self.max_pfn - MAXMEM_PFN)}MB highmem pages available, "
+                f"ignoring highmem size of {pages_to_mb(self.highmem_pages)}MB.\n"
+            )
+            self.highmem_pages = 0
+        if self._highmem is Highmem.NONE:
+            printk(f"<4>Warning only {MAXMEM >> 20}MB will be used.\n")
+            wanted = "PAE" if self.max_pfn > MAX_NONPAE_PFN else "HIGHMEM"
+            printk(f"<4>Use a {wanted} enabled kernel.\n")
+        elif self._highmem is Highmem.GB4 and self.max_pfn > MAX_NONPAE_PFN:
+            self.max_pfn = MAX_NONPAE_PFN
+            printk("<4>Warning only 4GB will be used.\n")
+            printk("<4>Use a PAE enabled kernel.\n")
+        return MAXMEM_PFN
+
+    def _all_lowmem(self) -> int:
+        """All RAM is low, unless ``highmem=`` asks to treat its end as high."""
+        printk = self._image.printk
+        if self.highmem_pages == -1:
+            self.highmem_pages = 0
+        if self._highmem is Highmem.NONE:
+            if self.highmem_pages:
+                printk("<3>ignoring highmem size on non-highmem kernel!\n")
+            return self.max_pfn
+        if self.highmem_pages >= self.max_pfn:
+            printk(
+                f"<3>highmem size specified ({pages_to_mb(self.highmem_pages)}MB) is bigger than "
+                f"pages available ({pages_to_mb(self.max_pfn)}MB)!.\n"
+            )
+            self.highmem_pages = 0
+        if self.highmem_pages and self.max_pfn - self.highmem_pages < _MIN_LOWMEM_PFN:
+            printk(
+                f"<3>highmem size {pages_to_mb(self.highmem_pages)}MB results in smaller than "
+                "64MB lowmem, ignoring it.\n"
+            )
+            self.highmem_pages = 0
+        return self.max_pfn - self.highmem_pages
+
+
+def register_bootmem_low_pages(config: KernelConfig, bootmem: Bootmem, max_low_pfn: int) -> None:
+    """Tell the boot allocator which low frames are RAM (book 5.3)."""
+    for frames in map(ram_frames, config.e820):
+        last = min(frames.stop, max_low_pfn)
+        if frames and frames.start < max_low_pfn and last > frames.start:
+            bootmem.free_bootmem(frames.start << PAGE_SHIFT, (last - frames.start) << PAGE_SHIFT)
+
+
+def setup_memory(image: KernelImage, bootmem: Bootmem) -> int:
+    """Find the limits, set up the boot allocator, reserve what is in use.
+
+    Returns ``max_low_pfn``.
+    """
+    statics = image.statics
+    start_pfn = pfn_up(END)
+    limits = MemoryLimits(image)
+    statics.max_pfn, max_low_pfn = limits.max_pfn, limits.max_low_pfn
+    if image.config.highmem is not Highmem.NONE:
+        statics.highstart_pfn = statics.highend_pfn = limits.max_pfn
+        if limits.max_pfn > max_low_pfn:
+            statics.highstart_pfn = max_low_pfn
+        high = statics.highend_pfn - statics.highstart_pfn
+        image.printk(f"<5>{pages_to_mb(high)}MB HIGHMEM available.\n")
+    image.printk(f"<5>{pages_to_mb(max_low_pfn)}MB LOWMEM available.\n")
+    bootmap_size = bootmem.init_bootmem(start_pfn, max_low_pfn)
+    register_bootmem_low_pages(image.config, bootmem, max_low_pfn)
+    # The kernel rounds up before it subtracts, and so reserves a frame more than the map needs.
+    bootmap_end = (start_pfn << PAGE_SHIFT) + bootmap_size + PAGE_SIZE - 1
+    bootmem.reserve_bootmem(HIGH_MEMORY, bootmap_end - HIGH_MEMORY)
+    bootmem.reserve_bootmem(0, PAGE_SIZE)
+    if image.config.smp:
+        bootmem.reserve_bootmem(PAGE_SIZE, PAGE_SIZE)
+    return max_low_pfn
+
+
+def register_memory(image: KernelImage, bootmem: Bootmem) -> None:
+    """A ``struct resource`` for each e820 entry below 4 GiB, from boot memory."""
+    statics, resource = image.statics, image.structs.resource
+    names = b"System RAM\0reserved\0"
+    statics.resource_names[: len(names)] = list(names)
+    for entry in image.config.e820:
+        if entry.end > _RESOURCE_LIMIT:
+            continue
+        view = image.at(resource, bootmem.alloc_bootmem_low(resource.size))
+        name_offset = 0 if entry.type == E820_RAM else names.index(b"reserved")
+        view.name = image.symbol("resource_names") + name_offset
+        view.start, view.end = entry.addr, entry.end - 1
+        view.flags = 0x80000200

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the model's algorithms announce, at the place where they decide.
+
+A frame is taken for a purpose, or given back; an address of an address space now means a
+frame, or nothing any more. The frame ledger of the harness listens: Linux 2.4 keeps no
+reverse map, so nothing but these events says what a user page was *meant* to hold. Page-table
+code announces nothing, for it is what gets checked.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What an address may be used for, as the kernel means it."""
+
+    write: bool
+    user: bool
+    execute: bool = True
+
+
+class MemoryListener(Protocol):
+    """Whoever keeps book. ``mm`` is the physical address of the page directory."""
+
+    def frame_taken(self, pfn: int, order: int, purpose: str) -> None:
+        """``2**order`` frames from ``pfn`` were taken for ``purpose``."""
+
+    def frame_given_back(self, pfn: int, order: int) -> None:
+        """``2**order`` frames from ``pfn`` are free again."""
+
+    def page_mapped(self, mm: int, vaddr: int, pfn: int, rights: Rights) -> None:
+        """The page at ``vaddr`` now means frame ``pfn``."""
+
+    def page_unmapped(self, mm: int, vaddr: int) -> None:
+        """The page at ``vaddr`` means nothing any more."""
+
+
+class Announcer:
+    """Passes each event on to every listener, in the order in which they joined."""
+
+    def __init__(self) -> None:
+        self.listeners: list[MemoryListener] = []
+
+    def frame_taken(self, pfn: int, order: int, purpose: str) -> None:
+        for listener in self.listeners:
+            listener.frame_taken(pfn, order, purpose)
+
+    def frame_given_back(self, pfn: int, order: int) -> None:
+        for listener in self.listeners:
+            listener.frame_given_back(pfn, order)
+
+    def page_mapped(self, mm: int, vaddr: int, pfn: int, rights: Rights) -> None:
+        for listener in self.listeners:
+            listener.page_mapped(mm, vaddr, pfn, rights)
+
+    def page_unmapped(self, mm: int, vaddr: int) -> None:
+        for listener in self.listeners:
+            listener.page_unmapped(mm, vaddr)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel in memory: RAM, the layouts of its structures, its static objects, its log.
+
+Models the linked image of linux-2.4.22 from ``_text`` at 1 MiB to ``_end`` at 4 MiB, with
+the addresses that ``arch/i386/kernel/head.S`` and the linker script give to page tables.
+Every part of the model is handed the one :class:`KernelImage` of its machine.
+"""
+
+from typing import Any, Final
+
+from kernel_model.arch_i386.page import phys_to_virt, virt_to_phys
+from kernel_model.config import KernelConfig
+from kernel_model.events import Announcer
+from kernel_model.ram import PAGE_SIZE, Ram
+from kernel_model.structs import Abi, CType, Structs
+from kernel_model.structs.statics import STATICS
+
+TEXT: Final = 0x100000
+SWAPPER_PG_DIR: Final = 0x101000
+PG0: Final = 0x102000
+PG1: Final = 0x103000
+EMPTY_ZERO_PAGE: Final = 0x104000
+GUEST_TEXT: Final = 0x106000
+"""Where the ring-0 guest is linked and loaded; it may reach up to :data:`STATICS`."""
+END: Final = 0x400000
+CODE_BYTES: Final = 2048 << 10
+DATA_BYTES: Final = 512 << 10
+INIT_BYTES: Final = 64 << 10
+
+
+class KernelImage:
+    """What every part of the kernel can name: its memory and its global variables."""
+
+    def __init__(self, config: KernelConfig) -> None:
+        self.config = config
+        ranges = [
+            (-(-e.addr // PAGE_SIZE) * PAGE_SIZE, e.end // PAGE_SIZE * PAGE_SIZE)
+            for e in config.e820
+            if e.type == 1
+        ]
+        self.ram = Ram(max(end for _, end in ranges), [r for r in ranges if r[0] < r[1]])
+        self.structs = Structs.of(Abi.of(config))
+        self.statics: Any = self.structs.kernel_statics.at(self.ram, STATICS)
+        self.events = Announcer()
+        self.log: list[str] = []
+
+    def printk(self, text: str) -> None:
+        """Append to the kernel's log; ``text`` carries its own level and newline."""
+        self.log.append(text)
+
+    def symbol(self, name: str) -> int:
+        """Kernel virtual address of the static object ``name``."""
+        return phys_to_virt(STATICS + self.structs.kernel_statics.offset(name))
+
+    def at(self, kind: CType, vaddr: int) -> Any:
+        """A view of the structure that a kernel pointer points to."""
+        return kind.at(self.ram, virt_to_phys(vaddr))

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One machine's kernel: what it is made of, and the order in which it boots.
+
+Models linux-2.4.22 ``init/main.c: start_kernel()`` as far as memory goes. A new
+:class:`Kernel` is a machine that has just been switched on: RAM with the provisional page
+tables of ``startup_32``. ``start_kernel()`` boots it, on a CPU or on none.
+"""
+
+from collections.abc import Callable, Iterator
+
+from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
+from kernel_model.arch_i386.head import startup_32
+from kernel_model.arch_i386.init import MemInit, PagingInit
+from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
+from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
+from kernel_model.arch_i386.processor import NoProcessor, Processor
+from kernel_model.arch_i386.regions import KernelMapping, kernel_mappings
+from kernel_model.arch_i386.setup import register_memory, setup_memory
+from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.config import KernelConfig
+from kernel_model.errors import MmucheckError
+from kernel_model.image import SWAPPER_PG_DIR, KernelImage
+from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.gfp import GFP_KERNEL
+from kernel_model.mm.page_alloc import PageAllocator
+
+__all__ = ["Kernel", "boot"]
+
+
+class Kernel:
+    """The memory manager of one machine. Everything it knows lies in ``ram``."""
+
+    def __init__(self, config: KernelConfig | None = None) -> None:
+        self.config = config or KernelConfig()
+        self.image = KernelImage(self.config)
+        self.ram = self.image.ram
+        self.statics = self.image.statics
+        self.started = False
+        self.tables = PageTables(self.image)
+        self.bootmem = Bootmem(self.image)
+        self.allocator = PageAllocator(self.image)
+        self.tlb = Tlb(self.image, NoProcessor())
+        self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb)
+        startup_32(self.ram)
+
+    @property
+    def processor(self) -> Processor:
+        """The CPU that the kernel runs on."""
+        return self.tlb.processor
+
+    @property
+    def log(self) -> str:
+        """The boot log, as ``dmesg`` would have it with its level marks."""
+        return "".join(self.image.log)
+
+    @property
+    def vmalloc_range(self) -> tuple[int, int]:
+        """``VMALLOC_START`` and ``VMALLOC_END``."""
+        return vmalloc_start(self.statics.high_memory), vmalloc_end(self.config)
+
+    def start_kernel(self, processor: Processor | None = None) -> None:
+        """Boot to the end of ``mem_init()``, on ``processor`` or on none."""
+        for _ in self.boot_steps(processor):
+            pass
+
+    def boot_steps(self, processor: Processor | None = None) -> Iterator[str]:
+        """Boot step by step; yields the name of each when it is done."""
+        if self.started:
+            raise MmucheckError("this kernel has been started: make a new Kernel for a new boot")
+        if processor is not None:
+            self.tlb.processor = processor
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("setup_memory", lambda: setup_memory(self.image, self.bootmem)),
+            ("paging_init", self.paging.paging_init),
+            ("register_memory", self._register_memory),
+            ("mem_init", self._mem_init),
+        ]
+        for name, step in steps:
+            self.bootmem.phase = name
+            step()
+            yield name
+        self.started = True
+
+    def _register_memory(self) -> None:
+        if self.config.register_memory:
+            register_memory(self.image, self.bootmem)
+
+    def _mem_init(self) -> None:
+        MemInit(self.image, self.bootmem, self.allocator).mem_init()
+        if not self.config.smp:
+            self.paging.zap_low_mappings()
+        memmap = self.allocator.memmap
+        self.page_tables = PageTableAllocator(
+            self.image,
+            self.tables,
+            SWAPPER_PG_DIR,
+            lambda: self.allocator.get_free_page(GFP_KERNEL),
+            lambda vaddr: self.allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
+        )
+
+    def attach(self, processor: Processor) -> None:
+        """Let a CPU join a kernel that is already up; it must have loaded swapper_pg_dir."""
+        self.tlb.processor = processor
+
+    def kernel_mappings(self) -> list[KernelMapping]:
+        """What the kernel means its part of the address space to be, from its records."""
+        return kernel_mappings(self.image, fixed_addresses(self.config))
+
+
+def boot(config: KernelConfig | None = None) -> Kernel:
+    """A booted kernel with no CPU."""
+    kernel = Kernel(config)
+    kernel.start_kernel()
+    return kernel

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Views of nodes, zones and ``mem_map``.
+
+Models linux-2.4.22 ``include/linux/mmzone.h`` and ``include/linux/mm.h`` (book 2.1-2.6). In
+RAM: ``pg_data_t`` with its ``zone_t``s, ``struct page`` for every frame. A ``struct page *``
+is its kernel virtual address, an int, as in the kernel; 0 is NULL.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, phys_to_virt, virt_to_phys
+from kernel_model.bitops import Bitmap
+from kernel_model.image import KernelImage
+from kernel_model.mm.page_flags import ZONE_SHIFT
+from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
+
+ZONE_DMA: Final = 0
+ZONE_NORMAL: Final = 1
+ZONE_HIGHMEM: Final = 2
+ZONE_NAMES: Final = ("DMA", "Normal", "HighMem")
+
+
+class MemMap:
+    """The array of ``struct page``, and the words of one entry that inner loops touch."""
+
+    def __init__(self, image: KernelImage) -> None:
+        page = image.structs.page
+        self._ram = image.ram
+        self._statics = image.statics
+        self.words = image.ram.words
+        self.page_bytes = page.size
+        self.list_word = page.word("list")
+        self.count_word = page.word("count")
+        self.flags_word = page.word("flags")
+        self.index_word = page.word("index")
+
+    def page(self, pfn: int) -> int:
+        """``mem_map + pfn``: the ``struct page *`` of a frame."""
+        return int(self._statics.mem_map) + pfn * self.page_bytes
+
+    def pfn(self, page: int) -> int:
+        """``page - mem_map``: the frame that a ``struct page *`` describes."""
+        return (page - int(self._statics.mem_map)) // self.page_bytes
+
+    def word(self, page: int, field: int) -> int:
+        """Index into ``Ram.words`` of word ``field`` of the entry at ``page``."""
+        return (page - PAGE_OFFSET >> 2) + field
+
+    def flags(self, page: int) -> int:
+        return self.words[self.word(page, self.flags_word)]
+
+    def set_flags(self, page: int, flags: int) -> None:
+        self.words[self.word(page, self.flags_word)] = flags
+
+    def test(self, page: int, bit: int) -> bool:
+        return bool(self.flags(page) >> bit & 1)
+
+    def set_bit(self, page: int, bit: int) -> None:
+        self.words[self.word(page, self.flags_word)] |= 1 << bit
+
+    def clear_bit(self, page: int, bit: int) -> None:
+        self.words[self.word(page, self.flags_word)] &= ~(1 << bit)
+
+    def count(self, page: int) -> int:
+        """``page_count()``."""
+        return self.words[self.word(page, self.count_word)]
+
+    def set_count(self, page: int, count: int) -> None:
+        self.words[self.word(page, self.count_word)] = count
+
+    def zone_number(self, page: int) -> int:
+        """Index into ``zone_table``: node number * 3 + zone."""
+        return self.flags(page) >> ZONE_SHIFT
+
+    def rows(self, pfn: int, count: int) -> npt.NDArray[np.uint32]:
+        """Entries of ``count`` frames from ``pfn``, as a table of u32, one row a frame."""
+        words = self.page_bytes >> 2
+        flat = self._ram.table(virt_to_phys(self.page(pfn)), count * words)
+        return flat.reshape(count, words)
+
+
+class Zone:
+    """One ``zone_t`` at a kernel virtual address."""
+
+    def __init__(self, image: KernelImage, vaddr: int) -> None:
+        self.vaddr = vaddr
+        self.view: Any = image.at(image.structs.zone_t, vaddr)
+        self._image = image
+        kind = image.structs.zone_t
+        self._words = image.ram.words
+        self._base = virt_to_phys(vaddr) >> 2
+        self._free_pages = self._base + kind.word("free_pages")
+        self._free_area = self._base + kind.word("free_area")
+        self._area_words = image.structs.free_area_t.size >> 2
+
+    @property
+    def name(self) -> str:
+        """``DMA``, ``Normal`` or ``HighMem``."""
+        return ZONE_NAMES[self.number % MAX_NR_ZONES]
+
+    @property
+    def number(self) -> int:
+        """Index into ``zone_table``."""
+        return [int(entry) for entry in self._image.statics.zone_table].index(self.vaddr)
+
+    @property
+    def size(self) -> int:
+        """Frames from the first to the last, holes included."""
+        return int(self.view.size)
+
+    @property
+    def start_pfn(self) -> int:
+        return int(self.view.zone_start_paddr) >> PAGE_SHIFT
+
+    @property
+    def free_pages(self) -> int:
+        return self._words[self._free_pages]
+
+    @free_pages.setter
+    def free_pages(self, pages: int) -> None:
+        self._words[self._free_pages] = pages
+
+    def free_list(self, order: int) -> int:
+        """Kernel virtual address of the list head of ``order``."""
+        return phys_to_virt((self._free_area + order * self._area_words) << 2)
+
+    def bitmap(self, order: int) -> Bitmap:
+        """The pair bits of ``order``; the highest order has none."""
+        paddr = virt_to_phys(self._words[self._free_area + order * self._area_words + 2])
+        return Bitmap(self._image.ram, paddr, self.size // (2 << order) + 1)
+
+    def free_blocks(self, order: int) -> Iterator[int]:
+        """The ``struct page *`` of each free block of ``order``, head of the list first."""
+        head = self.free_list(order)
+        entry = self._words[head - PAGE_OFFSET >> 2]
+        while entry != head:
+            yield entry
+            entry = self._words[entry - PAGE_OFFSET >> 2]
+
+    def free_counts(self) -> list[int]:
+        """Number of free blocks of each order: the line of ``/proc/buddyinfo``."""
+        return [sum(1 for _ in self.free_blocks(order)) for order in range(MAX_ORDER)]
+
+
+def for_each_zone(image: KernelImage) -> Iterator[Zone]:
+    """Every zone of every node on ``pgdat_list`` that has frames."""
+    pgdat = image.statics.pgdat_list
+    while pgdat:
+        node = image.at(image.structs.pg_data_t, pgdat)
+        for index in range(MAX_NR_ZONES):
+            zone = Zone(image, pgdat + index * image.structs.zone_t.size)
+            if zone.size:
+                yield zone
+        pgdat = node.node_next

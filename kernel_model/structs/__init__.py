@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's C structures, one layout per build of the kernel.
+
+``Structs.of(abi)`` gives the structures of a build; each is a
+:class:`~kernel_model.structs.declare.CType` whose ``at(ram, paddr)`` is a view over RAM.
+"""
+
+import functools
+from dataclasses import dataclass
+
+from kernel_model.config import Highmem, KernelConfig
+from kernel_model.structs import mmzone, statics
+from kernel_model.structs.declare import CType
+
+__all__ = ["Abi", "CType", "Structs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Abi:
+    """What of the kernel's build shows in its structures."""
+
+    highmem: bool = False
+    pae: bool = False
+    smp: bool = False
+    spinlock_bytes: int = 0
+
+    @classmethod
+    def of(cls, config: KernelConfig) -> "Abi":
+        return cls(
+            highmem=config.highmem is not Highmem.NONE,
+            pae=config.pae,
+            smp=config.smp,
+            spinlock_bytes=4 if config.smp else config.spinlock_bytes,
+        )
+
+
+class Structs:
+    """The structures of one build. Make it with :meth:`of`, which keeps one per build."""
+
+    def __init__(self, abi: Abi) -> None:
+        self.abi = abi
+        self.list_head = mmzone.LIST_HEAD
+        self.spinlock_t = mmzone.spinlock_t(abi)
+        self.rwlock_t = mmzone.rwlock_t(abi)
+        self.wait_queue_head_t = mmzone.wait_queue_head_t(abi)
+        self.page = mmzone.page(abi)
+        self.free_area_t = mmzone.FREE_AREA
+        self.zonelist_t = mmzone.ZONELIST
+        self.bootmem_data_t = mmzone.BOOTMEM_DATA
+        self.vm_struct = mmzone.VM_STRUCT
+        self.resource = mmzone.RESOURCE
+        self.zone_t = mmzone.zone_t(abi)
+        self.pg_data_t = mmzone.pg_data_t(self.zone_t)
+        self.cpuinfo_x86 = statics.CPUINFO_X86
+        self.kernel_statics = statics.kernel_statics(self)
+
+    @classmethod
+    @functools.cache
+    def of(cls, abi: Abi) -> "Structs":
+        return cls(abi)
+
+    def all(self) -> list[CType]:
+        """Every structure, each after those it contains."""
+        return [kind for kind in vars(self).values() if isinstance(kind, CType)]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's global variables, declared as one structure at a fixed place in its image.
+
+Models the data segment of linux-2.4.22: each field bears the name of the kernel's own symbol,
+so the structure is this kernel's ``System.map``. It begins at physical
+:data:`STATICS`; ``mmu_cr4_features`` stands first, because the boot code reads it before it
+knows any structure.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from kernel_model.structs.declare import INT, UCHAR, ULONG, CType, array, pointer, struct
+from kernel_model.structs.mmzone import BOOTMEM_DATA, MAX_NR_NODES, MAX_NR_ZONES
+
+if TYPE_CHECKING:
+    from kernel_model.structs import Structs
+
+STATICS: Final = 0x380000
+"""Physical address of the static objects, inside the image (0x100000 to 0x400000)."""
+
+CPUINFO_X86: Final = struct(
+    "struct cpuinfo_x86",
+    [
+        ("wp_works_ok", INT),
+        ("x86_capability", ULONG),
+        ("pgd_quick", pointer("unsigned long")),
+        ("pmd_quick", pointer("unsigned long")),
+        ("pte_quick", pointer("unsigned long")),
+        ("pgtable_cache_sz", ULONG),
+    ],
+)
+"""The part of ``boot_cpu_data`` that memory management uses (asm-i386/processor.h)."""
+
+
+def kernel_statics(structs: "Structs") -> CType:
+    """The structure of all static objects, for the layouts in ``structs``."""
+    return struct(
+        "struct kernel_statics",
+        [
+            ("mmu_cr4_features", ULONG),
+            ("min_low_pfn", ULONG),
+            ("max_low_pfn", ULONG),
+            ("max_pfn", ULONG),
+            ("highstart_pfn", ULONG),
+            ("highend_pfn", ULONG),
+            ("max_mapnr", ULONG),
+            ("num_physpages", ULONG),
+            ("num_mappedpages", ULONG),
+            ("high_memory", pointer("void")),
+            ("mem_map", pointer("struct page")),
+            ("highmem_start_page", pointer("struct page")),
+            ("totalram_pages", ULONG),
+            ("totalhigh_pages", ULONG),
+            ("nr_swap_pages", INT),
+            ("nr_active_pages", ULONG),
+            ("nr_inactive_pages", ULONG),
+            ("kmap_pte", pointer("void")),
+            ("kmap_prot", ULONG),
+            ("pkmap_page_table", pointer("void")),
+            ("vmlist", pointer("struct vm_struct")),
+            ("pgdat_list", pointer("pg_data_t")),
+            ("zone_table", array(pointer("zone_t"), MAX_NR_ZONES * MAX_NR_NODES)),
+            ("boot_cpu_data", CPUINFO_X86),
+            ("zone_names", array(UCHAR, 24)),
+            ("resource_names", array(UCHAR, 48)),
+            ("contig_bootmem_data", BOOTMEM_DATA),
+            ("contig_page_data", structs.pg_data_t),
+        ],
+    )
