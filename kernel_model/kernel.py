@@ -22,6 +22,7 @@ from kernel_model.errors import MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.gfp import GFP_KERNEL
+from kernel_model.mm.memory import UserMemory
 from kernel_model.mm.page_alloc import PageAllocator
 
 __all__ = ["Kernel", "boot"]
@@ -97,10 +98,17 @@ class Kernel:
             lambda: self.allocator.get_free_page(GFP_KERNEL),
             lambda vaddr: self.allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
         )
+        self.user_memory = UserMemory(self.image, self.allocator, self.page_tables, self.tlb)
+
+    def prepare_secondary(self) -> None:
+        """Before a CPU joins: it turns paging on at a low address, so low memory is mapped there
+        again, until :meth:`attach`."""
+        self.paging.map_low()
 
     def attach(self, processor: Processor) -> None:
-        """Let a CPU join a kernel that is already up; it must have loaded swapper_pg_dir."""
+        """Run on ``processor`` from now on: a CPU that has joined, with swapper_pg_dir loaded."""
         self.tlb.processor = processor
+        self.paging.zap_low_mappings()
 
     def kernel_mappings(self) -> list[KernelMapping]:
         """What the kernel means its part of the address space to be, from its records."""

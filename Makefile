@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Needs Python 3.11 or later and make. Everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed.stamp
+GUESTS := $(VENV)/guests.stamp
+GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
+	harness/hypercalls.py kernel_model/arch_i386/page.py $(wildcard kernel_model/structs/*.py)
+BUILD_REQUIRES := import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+.PHONY: help demo test lint bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+demo: $(GUESTS) ## boot the model, run a guest, compare every translation
+	$(BIN)/mmucheck boot
+	$(BIN)/mmucheck run guest/built/user/hello.elf
+	$(BIN)/mmucheck diff
+
+test: $(GUESTS) ## the test suite
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+lint: $(GUESTS) ## format, rules, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(GUESTS) ## the benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+clean: ## remove everything that was made
+	rm -rf $(VENV) build dist guest/built .benchmarks .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The build requirements go into .venv too, so that guests are rebuilt there without pip.
+$(INSTALLED): pyproject.toml hatch_build.py
+	@$(PYTHON) -c 'import sys; sys.exit("mmucheck needs Python 3.11 or later: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c '$(BUILD_REQUIRES)' > $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,lint]'
+	touch $@
+
+$(GUESTS): $(INSTALLED) $(GUEST_SOURCES)
+	$(BIN)/python -m guest.build
+	touch $@

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compiles the guests: ``python -m guest.build`` fills ``guest/built``.
+
+Ring-0 images are built once per build of the kernel they live in, because the layout of its
+structures differs: ``guest/built/<abi>/NAME.elf``, beside ``include/kernel_structs.h``, which
+comes from ``kernel_model.structs``. Ring-3 programs know nothing of the kernel:
+``guest/built/user/NAME.elf``.
+
+The compiler is the one in the ``ziglang`` wheel. All work happens in a temporary directory,
+its caches included, and each finished file is renamed into place: builds may run at the same
+time, and two builds give the same bytes. What can fail: :class:`GuestBuildError` carries the
+compiler's own words.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness import hypercalls
+from kernel_model.errors import MmucheckError
+from kernel_model.structs import header
+
+GUEST: Final = Path(__file__).resolve().parent
+BUILT: Final = GUEST / "built"
+USER: Final = "user"
+"""Where ring-3 programs go, next to the directories of the kernel's builds."""
+
+KERNEL_SOURCES: Final = (
+    "kernel/boot.S",
+    "kernel/entry.S",
+    "kernel/probe.S",
+    "kernel/traps.c",
+    "kernel/console.c",
+)
+KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
+    "kernel": (),
+    "split_test": ("kernel/split_test.c",),
+    "structs_check": ("kernel/structs_check.c",),
+}
+"""Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
+
+USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
+USER_PROGRAMS: Final = (
+    "hello",
+    "jump_kernel",
+    "jump_null",
+    "port_io",
+    "read_kernel",
+    "read_null",
+    "write_kernel",
+    "write_null",
+    "write_text",
+)
+STATIC_PIE_PROGRAMS: Final = ("hello",)
+"""Ring-3 programs that are also built as ``NAME_pie``."""
+
+COMPILER: Final = (
+    *(sys.executable, "-m", "ziglang", "cc"),
+    *("-target", "x86-freestanding-none", "-mcpu=i386", "-std=gnu11", "-O2", "-g0"),
+    *("-Wall", "-Wextra", "-Werror"),
+    *("-ffreestanding", "-nostdlib", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
+    # By default the linker drops what nothing refers to, such as functions the harness calls.
+    *("-Wl,--no-gc-sections", "-Wl,--build-id=none"),
+)
+KERNEL_FLAGS: Final = ("-fno-pic", "-Wl,-T,kernel/kernel.ld", "-Wl,-e,startup_32")
+USER_FLAGS: Final = ("-fno-pic", "-Wl,-T,user/user.ld", "-Wl,-e,_start")
+STATIC_PIE_FLAGS: Final = (
+    *("-fPIE", "-pie", "-DSTATIC_PIE", "-Wl,-T,user/pie.ld", "-Wl,-e,_start"),
+    "user/relocate.c",
+)
+
+
+class GuestBuildError(MmucheckError):
+    """The compiler or the linker refused a guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One ELF file: ``directory`` below ``guest/built``, and what the compiler gets."""
+
+    directory: str
+    name: str
+    arguments: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory, f"{self.name}.elf")
+
+
+def programs() -> Iterator[Program]:
+    """Every guest there is."""
+    for abi in header.VARIANTS:
+        for name, sources in KERNEL_PROGRAMS.items():
+            yield Program(abi, name, (*KERNEL_FLAGS, *KERNEL_SOURCES, *sources))
+    for name in USER_PROGRAMS:
+        source = f"user/{name}.c"
+        yield Program(USER, name, (*USER_FLAGS, *USER_SOURCES, source))
+        if name in STATIC_PIE_PROGRAMS:
+            yield Program(USER, f"{name}_pie", (*STATIC_PIE_FLAGS, *USER_SOURCES, source))
+
+
+def write_headers(directory: Path) -> None:
+    """The generated headers, for each directory of programs one ``include``."""
+    for abi in (*header.VARIANTS, USER):
+        include = directory / abi / "include"
+        include.mkdir(parents=True)
+        (include / "hypercall_numbers.h").write_text(hypercalls.header_text(), encoding="ascii")
+        if abi != USER:
+            text = header.header_text(abi)
+            (include / "kernel_structs.h").write_text(text, encoding="ascii")
+
+
+def compile_program(program: Program, directory: Path, cache: Path) -> None:
+    """Compile and link ``program`` into ``directory``, which holds the generated headers."""
+    include = directory / program.directory / "include"
+    command = [
+        *COMPILER,
+        *("-Iinclude", f"-I{include}", "-o", str(directory / program.path)),
+        *program.arguments,
+    ]
+    caches = {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
+    result = subprocess.run(
+        command, cwd=GUEST, env=os.environ | caches, capture_output=True, text=True, check=False
+    )
+    if result.returncode or result.stderr:
+        raise GuestBuildError(f"guest {program.path}: {result.stderr.strip()}")
+
+
+def install(source: Path, target: Path) -> None:
+    """Put each file below ``source`` at its place below ``target``; remove what is left over."""
+    files = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    for file in sorted(files):
+        place = target / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".tmp", delete=False) as copy:
+            copy.write((source / file).read_bytes())
+        os.chmod(copy.name, 0o644)
+        os.replace(copy.name, place)
+    for path in (*target.rglob("*.elf"), *target.rglob("*.h")):
+        if path.relative_to(target) not in files:
+            path.unlink(missing_ok=True)
+
+
+def build_guests(target: Path = BUILT) -> None:
+    """Build every guest and install the results below ``target``."""
+    with tempfile.TemporaryDirectory(prefix="mmucheck-guests-") as scratch:
+        work, cache = Path(scratch, "built"), Path(scratch, "cache")
+        write_headers(work)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda program: compile_program(program, work, cache), programs()))
+        install(work, target)
+
+
+if __name__ == "__main__":
+    try:
+        build_guests()
+    except GuestBuildError as error:
+        sys.exit(str(error))

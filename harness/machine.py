@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel model and a CPU over one RAM, with a ring-0 guest between them.
+
+The guest's own code turns paging on, with the provisional tables that the model wrote, and
+asks by hypercall for ``start_kernel()``; from then on the CPU runs on the model's tables. A
+kernel that was booted before gets its CPU as Linux's second processor joins: low memory is
+mapped at 0 again for the jump, and zapped after it.
+
+What can fail: :class:`GuestDied` with the report of what killed it, :class:`GuestStopped` when
+a limit ended the run; a guest image that does not fit this kernel is
+:class:`~kernel_model.errors.BadInput`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from harness import cpu as cpus
+from harness.crash import CrashReport, crash_report
+from harness.cpu import Stop, StopReason
+from harness.elf import ElfImage, load_elf
+from harness.guests import guest_path
+from harness.hypercalls import CONSOLE_PORT, Hypercall
+from harness.mmu_spec import walk
+from kernel_model.arch_i386.page import virt_to_phys
+from kernel_model.config import Highmem
+from kernel_model.errors import BadInput, MmucheckError
+from kernel_model.kernel import Kernel
+
+GUEST_VARIANTS: Final = {Highmem.NONE: "nohm", Highmem.GB4: "hm", Highmem.GB64: "pae"}
+CONSOLE_LIMIT: Final = 16 << 20
+"""Bytes of console output kept; a guest that writes more is cut off."""
+MAX_TEXT: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends a run that does not end by itself; 0 means no limit."""
+
+    instructions: int = 0
+    seconds: float = 60.0
+
+
+class GuestDied(MmucheckError):
+    """The guest cannot go on; ``report`` has registers, code, walk and stack."""
+
+    def __init__(self, report: CrashReport) -> None:
+        super().__init__(str(report))
+        self.report = report
+
+
+class GuestStopped(MmucheckError):
+    """A limit ended the run."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(f"the guest was stopped: {reason}")
+        self.reason = reason
+
+
+TrapHandler = Callable[[Any, int, int, int], None]
+"""``(regs, vector, error_code, cr2)``; ``regs`` is the ``struct pt_regs`` on the kernel stack."""
+
+
+class Machine:
+    """One emulated PC. ``kernel`` may be fresh or booted; the default is a fresh one."""
+
+    def __init__(
+        self,
+        kernel: Kernel | None = None,
+        *,
+        image: Path | None = None,
+        cpu: str = "unicorn",
+        limits: Limits | None = None,
+    ) -> None:
+        self.kernel = kernel or Kernel()
+        self.ram = self.kernel.ram
+        self.limits = limits or Limits()
+        config = self.kernel.config
+        path = image or guest_path("kernel", GUEST_VARIANTS[config.highmem])
+        self.guest: ElfImage = load_elf(path)
+        if self.guest.ring != 0:
+            raise BadInput(f"{path}: linked for ring 3; a machine needs a ring-0 image")
+        self.cpu = cpus.create(self.ram, config.cpu_model, cpu)
+        self.cpu.on_hypercall = self._hypercall
+        self.cpu.on_out = self._out
+        self.console = bytearray()
+        self.failures: list[str] = []
+        """What the guest itself found wrong, by ``ASSERT_FAILED``."""
+        self.exit_status: int | None = None
+        self.on_trap: TrapHandler = self._unhandled_trap
+        self.on_console: Callable[[int], None] = self.console.append
+        self._returned = 0
+        self._load_guest()
+        self._boot()
+
+    # -- booting ---------------------------------------------------------------------------
+
+    def _load_guest(self) -> None:
+        for segment in self.guest.segments:
+            paddr = virt_to_phys(segment.vaddr)
+            self.ram.fill(paddr, segment.memsz)
+            self.ram.write(paddr, segment.data)
+
+    def _boot(self) -> None:
+        """Enter the guest as a boot loader does; it comes back idle, or with its exit status."""
+        if self.kernel.started:
+            self.kernel.prepare_secondary()
+        self._start(virt_to_phys(self.guest.entry))
+
+    def _start_kernel(self) -> None:
+        if self.kernel.started:
+            self.kernel.attach(self.cpu)
+        else:
+            self.kernel.start_kernel(self.cpu)
+
+    # -- running -----------------------------------------------------------------------------
+
+    def symbol(self, name: str) -> int:
+        """Kernel virtual address of a symbol of the guest image."""
+        if name not in self.guest.symbols:
+            raise BadInput(f"{self.guest.name}: has no symbol {name!r}")
+        return self.guest.symbols[name]
+
+    def call(self, function: str | int, *arguments: int) -> int:
+        """Run a ring-0 function of the guest with cdecl ``arguments``; returns its EAX."""
+        if self.exit_status is not None:
+            raise MmucheckError(f"the guest has ended with status {self.exit_status}")
+        registers = self.cpu.registers
+        stack = self.symbol("kernel_stack_top")
+        for word in (*reversed(arguments), self.symbol("kernel_return")):
+            stack -= 4
+            self.ram.write32(virt_to_phys(stack), word & 0xFFFFFFFF)
+        registers.esp = stack
+        self._start(self.symbol(function) if isinstance(function, str) else function)
+        return self._returned
+
+    def _start(self, eip: int) -> None:
+        limits = self.limits
+        reason = self.cpu.start(
+            eip, max_instructions=limits.instructions, timeout_seconds=limits.seconds
+        )
+        if reason.kind is Stop.DIED:
+            raise GuestDied(self.crash(str(reason)))
+        if reason.kind is not Stop.HYPERCALL:
+            raise GuestStopped(reason)
+
+    def crash(self, cause: str) -> CrashReport:
+        """The report of a guest that cannot go on, made from where the CPU stands."""
+        return crash_report(self.cpu, cause, lambda va: walk(self.ram, self.cpu.control, va).describe())
+
+    # -- what the guest asks -------------------------------------------------------------------
+
+    def _hypercall(self) -> None:
+        registers = self.cpu.registers
+        number, argument = registers.eax, registers.ebx
+        if number == Hypercall.TRAP:
+            regs = self.kernel.image.at(self.kernel.image.structs.pt_regs, argument)
+            self.on_trap(regs, registers.ecx, registers.edx, registers.esi)
+        elif number == Hypercall.START_KERNEL:
+            self._start_kernel()
+            registers.eax = 0
+        elif number == Hypercall.RETURN:
+            self._returned = argument
+            self.cpu.stop()
+        elif number == Hypercall.EXIT:
+            self.exit_status = argument & 0xFF
+            self.cpu.stop()
+        elif number == Hypercall.IDLE:
+            self.cpu.stop()
+        elif number == Hypercall.ASSERT_FAILED:
+            self.failures.append(self._text(argument))
+        else:
+            raise GuestDied(self.crash(f"unknown hypercall {number:#x}"))
+
+    def _text(self, vaddr: int) -> str:
+        """A C string in the direct map; a hostile pointer gives a text that says so."""
+        paddr = virt_to_phys(vaddr)
+        if not self.ram.contains(paddr):
+            return f"(text at {vaddr:#x}, outside RAM)"
+        raw = bytes(self.ram.bytes[paddr : paddr + MAX_TEXT])
+        return raw.partition(b"\0")[0].decode("ascii", "replace")
+
+    def _out(self, port: int, size: int, value: int) -> None:
+        if port == CONSOLE_PORT and len(self.console) < CONSOLE_LIMIT:
+            self.on_console(value & 0xFF)
+
+    def _unhandled_trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
+        raise GuestDied(self.crash(f"trap {vector}, error code {error_code:#x}, CR2 {cr2:#x}"))
