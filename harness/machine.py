@@ -147,7 +147,11 @@ class Machine:
 
     def crash(self, cause: str) -> CrashReport:
         """The report of a guest that cannot go on, made from where the CPU stands."""
-        return crash_report(self.cpu, cause, lambda va: walk(self.ram, self.cpu.control, va).describe())
+
+        def steps(va: int) -> list[str]:
+            return walk(self.ram, self.cpu.control, va).describe().splitlines()
+
+        return crash_report(self.cpu, cause, steps)
 
     # -- what the guest asks -------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.replay import bootmem, layout, setup
+from harness.replay import bootmem, buddy, layout, setup, zones
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
 from kernel_model.errors import BadInput
 
@@ -24,6 +24,9 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "layout": layout.replay,
     "setup": setup.replay,
     "bootmem": bootmem.replay,
+    "zones": zones.replay,
+    "buddy": buddy.replay,
+    "buddy_exhaust": buddy.replay,
 }
 
 

@@ -37,6 +37,8 @@ class MemMap:
         self.count_word = page.word("count")
         self.flags_word = page.word("flags")
         self.index_word = page.word("index")
+        self.buffers_word = page.word("buffers")
+        self.mapping_word = page.word("mapping")
 
     def page(self, pfn: int) -> int:
         """``mem_map + pfn``: the ``struct page *`` of a frame."""

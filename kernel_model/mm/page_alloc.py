@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The buddy allocator: blocks of 2**order frames, a list for each order, a bit for each pair.
+"""The page allocator: zones and watermarks on the way in, checks on the way out.
 
-Models linux-2.4.22 ``mm/page_alloc.c``: ``rmqueue()``, ``expand()``, ``__free_pages_ok()``
-(book 6.1-6.3). In RAM: ``zone_t.free_area``, ``struct page.list``. A pair's bit is the
-exclusive or of its two halves: set when exactly one of them is free.
+Models linux-2.4.22 ``mm/page_alloc.c``: ``__alloc_pages()``, ``balance_classzone()``,
+``__free_pages_ok()`` and the counts of free frames (book 6.2-6.5). In RAM: zones, ``mem_map``,
+and the ``local_pages`` of the current process. What the allocator asks of the rest of the
+kernel (waking kswapd, reclaiming, yielding) goes through :class:`MemoryPressure`.
 
 What can fail: a bad free raises :class:`BadFrame`, a KernelBug that names frame, flags and
-count; an allocation that cannot be served returns 0, the kernel's NULL.
+count; an allocation that cannot be served returns 0, the kernel's NULL; one that the real
+kernel would retry for ever raises :class:`EndlessLoop`.
 """
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, phys_to_virt
-from kernel_model.errors import KernelBug
+from typing import Final, Protocol
+
+from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.image import KernelImage
-from kernel_model.mm.gfp import GFP_ZONEMASK
-from kernel_model.mm.mmzone import MemMap, Zone, for_each_zone
+from kernel_model.lists import Lists
+from kernel_model.mm.buddy import Buddy
+from kernel_model.mm.gfp import (
+    GFP_BIT_DMA,
+    GFP_BIT_WAIT,
+    GFP_USER,
+    GFP_ZONEMASK,
+    PF_FREE_PAGES,
+    PF_MEMALLOC,
+    PF_MEMDIE,
+)
+from kernel_model.mm.lru import Lru
+from kernel_model.mm.mmzone import ZONE_HIGHMEM, MemMap, for_each_zone
 from kernel_model.mm.page_flags import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -23,7 +38,10 @@ from kernel_model.mm.page_flags import (
     PG_RESERVED,
     flag_names,
 )
-from kernel_model.structs.mmzone import MAX_ORDER
+from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
+
+_FILE: Final = "page_alloc.c"
+_HIGHEST_RETRIED_ORDER: Final = 3
 
 
 class BadFrame(KernelBug):
@@ -31,7 +49,7 @@ class BadFrame(KernelBug):
 
     def __init__(self, line: int, reason: str, pfn: int, flags: int, count: int) -> None:
         super().__init__(
-            "page_alloc.c",
+            _FILE,
             line,
             f"{reason}: frame {pfn:#x}, flags {flags:#x} ({flag_names(flags)}), count {count}",
         )
@@ -40,86 +58,150 @@ class BadFrame(KernelBug):
         self.count = count
 
 
+class MemoryPressure(Protocol):
+    """The rest of the kernel, as an allocation that finds little memory sees it."""
+
+    def wake_kswapd(self) -> None:
+        """A zone fell below ``pages_low``."""
+
+    def try_to_free_pages_zone(self, classzone: int, gfp_mask: int) -> int:
+        """Reclaim for the allocation; nonzero if something was freed."""
+
+    def yield_cpu(self) -> None:
+        """Let others run before trying again."""
+
+
+class NoRelief:
+    """Nothing can be reclaimed and nobody else runs: a second try finds what the first found."""
+
+    def wake_kswapd(self) -> None:
+        """Nobody is there."""
+
+    def try_to_free_pages_zone(self, classzone: int, gfp_mask: int) -> int:
+        return 0
+
+    def yield_cpu(self) -> None:
+        raise EndlessLoop("__alloc_pages: memory is out and nobody is left to free any")
+
+
 class PageAllocator:
     """The allocator over all zones of the machine. Pages are ``struct page *``, 0 is NULL."""
 
     def __init__(self, image: KernelImage) -> None:
         self._image = image
         self.memmap = MemMap(image)
+        self.lru = Lru(image, self.memmap)
+        self.pressure: MemoryPressure = NoRelief()
+        self.current = image.statics.init_task
+        self._current = image.symbol("init_task")
+        self._lists = Lists(image.ram)
         self._words = image.ram.words
-        self._zones: dict[int, Zone] = {}
+        self._zones: dict[int, Buddy] = {}
+        task, zone = image.structs.task_struct, image.structs.zone_t
+        self._local_pages = self._current + task.offset("local_pages")
+        self._flags_index = (virt_to_phys(self._current) >> 2) + task.word("flags")
+        self._zone_table = virt_to_phys(image.symbol("zone_table")) >> 2
+        self._zonelists = virt_to_phys(image.symbol("contig_page_data")) + (
+            image.structs.pg_data_t.offset("node_zonelists")
+        )
+        self._zone_bytes = zone.size
+        self._lists.init(self._local_pages)
 
-    def zone(self, vaddr: int) -> Zone:
-        """The view of the ``zone_t`` at ``vaddr``."""
+    def zone(self, vaddr: int) -> Buddy:
+        """The zone at ``vaddr``; its free areas must have been set up."""
         zone = self._zones.get(vaddr)
         if zone is None:
-            zone = self._zones[vaddr] = Zone(self._image, vaddr)
+            zone = self._zones[vaddr] = Buddy(self._image, vaddr)
         return zone
 
-    def page_zone(self, page: int) -> Zone:
+    def page_zone(self, page: int) -> Buddy:
         """The zone of a frame, from the top byte of its flags (book 2.6)."""
-        return self.zone(self._image.statics.zone_table[self.memmap.zone_number(page)])
-
-    def nr_free_pages(self) -> int:
-        """Free frames of all zones."""
-        return sum(zone.free_pages for zone in for_each_zone(self._image))
-
-    # -- lists ---------------------------------------------------------------------------
-
-    def _list_add(self, entry: int, head: int) -> None:
-        words = self._words
-        e, h = entry - PAGE_OFFSET >> 2, head - PAGE_OFFSET >> 2
-        following = words[h]
-        words[(following - PAGE_OFFSET >> 2) + 1] = entry
-        words[e], words[e + 1] = following, head
-        words[h] = entry
-
-    def _list_del(self, entry: int) -> None:
-        words = self._words
-        e = entry - PAGE_OFFSET >> 2
-        following, previous = words[e], words[e + 1]
-        words[(following - PAGE_OFFSET >> 2) + 1] = previous
-        words[previous - PAGE_OFFSET >> 2] = following
-        words[e] = words[e + 1] = 0
+        return self.zone(self._words[self._zone_table + self.memmap.zone_number(page)])
 
     # -- allocating ------------------------------------------------------------------------
 
-    def rmqueue(self, zone: Zone, order: int) -> int:
-        """The first block of the smallest order that serves, cut down to ``order``."""
-        for current in range(order, MAX_ORDER):
-            head = zone.free_list(current)
-            page = self._words[head - PAGE_OFFSET >> 2]
-            if page == head:
-                continue
-            self._list_del(page)
-            index = (page - int(zone.view.zone_mem_map)) // self.memmap.page_bytes
-            if current != MAX_ORDER - 1:
-                zone.bitmap(current).toggle(index >> (1 + current))
-            zone.free_pages -= 1 << order
-            page = self._expand(zone, page, index, order, current)
-            self.memmap.set_count(page, 1)
-            return page
-        return 0
-
-    def _expand(self, zone: Zone, page: int, index: int, low: int, high: int) -> int:
-        """Give back lower halves until a block of order ``low`` remains: the upper one."""
-        while high > low:
-            high -= 1
-            self._list_add(page, zone.free_list(high))
-            zone.bitmap(high).toggle(index >> (1 + high))
-            index += 1 << high
-            page += (1 << high) * self.memmap.page_bytes
-        return page
-
     def alloc_pages(self, gfp_mask: int, order: int) -> int:
-        """``2**order`` frames from the first zone of the mask's zonelist that has them."""
+        """``2**order`` frames, physically contiguous (book 6.2)."""
         if order >= MAX_ORDER:
             return 0
-        zonelist = self._image.statics.contig_page_data.node_zonelists[gfp_mask & GFP_ZONEMASK]
-        for vaddr in zonelist.zones:
-            if not vaddr:
-                break
-            if page := self.rmqueue(self.zone(vaddr), order):
+        zonelist = self._zonelists + (gfp_mask & GFP_ZONEMASK) * 4 * (MAX_NR_ZONES + 1)
+        return self.alloc_pages_zonelist(gfp_mask, order, phys_to_virt(zonelist))
+
+    def _zones_of(self, zonelist: int) -> list[Buddy]:
+        """The zones of a ``zonelist_t``, best first."""
+        zones = []
+        index = virt_to_phys(zonelist) >> 2
+        while vaddr := self._words[index]:
+            zones.append(self.zone(vaddr))
+            index += 1
+        return zones
+
+    def _take(self, zones: list[Buddy], order: int, marks: list[int]) -> int:
+        """From the first zone with more free frames than the request and all marks so far."""
+        least = 1 << order
+        for zone, mark in zip(zones, marks, strict=True):
+            least += mark
+            if zone.free_pages > least and (page := zone.rmqueue(order)):
+                return page
+        return 0
+
+    def alloc_pages_zonelist(self, gfp_mask: int, order: int, zonelist: int) -> int:
+        """``__alloc_pages()``: from plenty to need, one rule after the other."""
+        zones = self._zones_of(zonelist)
+        if not zones:
+            return 0
+        if page := self._take(zones, order, [zone.pages_low for zone in zones]):
+            return page
+        zones[0].view.need_balance = 1
+        self.pressure.wake_kswapd()
+        reserve = 0 if gfp_mask & GFP_BIT_WAIT else 2
+        if page := self._take(zones, order, [zone.pages_min >> reserve for zone in zones]):
+            return page
+        while True:
+            if self._words[self._flags_index] & (PF_MEMALLOC | PF_MEMDIE):
+                return next((page for zone in zones if (page := zone.rmqueue(order))), 0)
+            if not gfp_mask & GFP_BIT_WAIT:
+                return 0
+            if page := self.balance_classzone(zones[0], gfp_mask, order):
+                return page
+            if page := self._take(zones, order, [zone.pages_min for zone in zones]):
+                return page
+            if order > _HIGHEST_RETRIED_ORDER:
+                return 0
+            self.pressure.yield_cpu()
+
+    def balance_classzone(self, classzone: Buddy, gfp_mask: int, order: int) -> int:
+        """Reclaim in the process's own name; it may keep the first block that it frees."""
+        current = self.current
+        current.allocation_order = order
+        current.flags |= PF_MEMALLOC | PF_FREE_PAGES
+        try:
+            freed = self.pressure.try_to_free_pages_zone(classzone.vaddr, gfp_mask)
+        finally:
+            current.flags &= ~(PF_MEMALLOC | PF_FREE_PAGES) & 0xFFFFFFFF
+        page = 0
+        if not current.nr_local_pages:
+            return page
+        if freed:
+            page = self._claim_local_page(classzone, order)
+        while not self._lists.empty(self._local_pages):
+            entry = self._lists.last(self._local_pages)
+            self._lists.delete(entry)
+            self.free_pages_ok(entry, self._words[self.memmap.word(entry, self.memmap.index_word)])
+        current.nr_local_pages = 0
+        return page
+
+    def _claim_local_page(self, classzone: Buddy, order: int) -> int:
+        """A held-back block of just this order, in the class zone or one below it."""
+        memmap = self.memmap
+        for page in self._lists.entries(self._local_pages):
+            zone = self.page_zone(page)
+            same_node = zone.view.zone_pgdat == classzone.view.zone_pgdat
+            held_order = self._words[memmap.word(page, memmap.index_word)]
+            if held_order == order and same_node and zone.vaddr <= classzone.vaddr:
+                self._lists.delete(page)
+                self.current.nr_local_pages -= 1
+                memmap.set_count(page, 1)
                 return page
         return 0
 
@@ -127,12 +209,24 @@ class PageAllocator:
         return self.alloc_pages(gfp_mask, 0)
 
     def get_free_pages(self, gfp_mask: int, order: int) -> int:
+        """``__get_free_pages()``: as kernel virtual address, so it must be low memory."""
         page = self.alloc_pages(gfp_mask, order)
         return phys_to_virt(self.memmap.pfn(page) << PAGE_SHIFT) if page else 0
 
     def get_free_page(self, gfp_mask: int) -> int:
-        """``__get_free_page()``: one frame of low memory, as its kernel virtual address."""
+        """``__get_free_page()``."""
         return self.get_free_pages(gfp_mask, 0)
+
+    def get_zeroed_page(self, gfp_mask: int) -> int:
+        """A frame of zeros, as kernel virtual address."""
+        vaddr = self.get_free_page(gfp_mask)
+        if vaddr:
+            self._image.ram.fill(virt_to_phys(vaddr), PAGE_SIZE)
+        return vaddr
+
+    def get_dma_pages(self, gfp_mask: int, order: int) -> int:
+        """``__get_dma_pages()``: below 16 MiB."""
+        return self.get_free_pages(gfp_mask | GFP_BIT_DMA, order)
 
     # -- freeing -----------------------------------------------------------------------------
 
@@ -141,47 +235,84 @@ class PageAllocator:
         return BadFrame(line, reason, memmap.pfn(page), memmap.flags(page), memmap.count(page))
 
     def _check_free(self, page: int) -> None:
-        page_struct = self._image.at(self._image.structs.page, page)
-        if page_struct.buffers:
-            raise self._refuse(93, "freed with buffers", page)
-        if page_struct.mapping:
-            raise self._refuse(95, "freed while in a page cache", page)
-        for bit, line, reason in (
-            (PG_LOCKED, 99, "freed while locked"),
-            (PG_ACTIVE, 101, "freed while active"),
-            (PG_LRU, 103, "freed while on the LRU"),
-        ):
-            if self.memmap.test(page, bit):
-                raise self._refuse(line, reason, page)
+        memmap = self.memmap
+        if self._words[memmap.word(page, memmap.buffers_word)]:
+            raise self._refuse(88, "freed with buffers", page)
+        if self._words[memmap.word(page, memmap.mapping_word)]:
+            raise self._refuse(90, "freed while in a page cache", page)
+        flags = memmap.flags(page)
+        if flags & (1 << PG_LOCKED):
+            raise self._refuse(94, "freed while locked", page)
+        if flags & (1 << PG_ACTIVE):
+            raise self._refuse(96, "freed while active", page)
 
     def free_pages_ok(self, page: int, order: int) -> None:
-        """``__free_pages_ok()``: put the block back, merging with its buddy while that is free."""
+        """``__free_pages_ok()``: the block has no user left (book 6.3)."""
+        memmap = self.memmap
+        if memmap.flags(page) & (1 << PG_LRU):
+            self.lru.delete(page)
         self._check_free(page)
-        memmap, zone = self.memmap, self.page_zone(page)
         memmap.set_flags(page, memmap.flags(page) & ~(1 << PG_REFERENCED | 1 << PG_DIRTY))
-        base = int(zone.view.zone_mem_map)
-        index = (page - base) // memmap.page_bytes
+        if self._words[self._flags_index] & PF_FREE_PAGES and not self.current.nr_local_pages:
+            self._lists.add(page, self._local_pages)
+            self._words[memmap.word(page, memmap.index_word)] = order
+            self.current.nr_local_pages += 1
+            return
+        zone = self.page_zone(page)
+        index = (page - zone.mem_map) // memmap.page_bytes
         if index & ((1 << order) - 1):
-            raise self._refuse(116, f"order {order} block is not aligned", page)
-        zone.free_pages += 1 << order
-        while order < MAX_ORDER - 1:
-            if not zone.bitmap(order).toggle(index >> (1 + order)):
-                break
-            self._list_del(base + (index ^ 1 << order) * memmap.page_bytes)
-            order += 1
-            index &= -1 << order
-        self._list_add(base + index * memmap.page_bytes, zone.free_list(order))
+            raise self._refuse(109, f"a block of order {order} must be aligned to it", page)
+        zone.merge(index, order)
 
     def free_pages(self, page: int, order: int) -> None:
-        """``__free_pages()``: drop one reference; the last one frees the block (book 6.3)."""
+        """``__free_pages()``: drop one reference; the last one frees the block.
+
+        A reserved frame is left alone, as in the kernel. A frame that is free already has no
+        reference to drop: its count would wrap, which the kernel does not notice.
+        """
         memmap = self.memmap
-        if memmap.test(page, PG_RESERVED):
+        if order >= MAX_ORDER:
+            raise self._refuse(115, f"order {order} is too large", page)
+        if memmap.flags(page) & (1 << PG_RESERVED):
             return
         count = memmap.count(page)
-        memmap.set_count(page, (count - 1) & 0xFFFFFFFF)
+        if not count:
+            raise self._refuse(0, "freed twice", page)
+        memmap.set_count(page, count - 1)
         if count == 1:
             self.free_pages_ok(page, order)
 
     def free_page(self, page: int) -> None:
         """``__free_page()``."""
         self.free_pages(page, 0)
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def nr_free_pages(self) -> int:
+        """Free frames of all zones."""
+        return sum(zone.free_pages for zone in for_each_zone(self._image))
+
+    def nr_free_buffer_pages(self) -> int:
+        """Frames that buffers may use: those of the zones for GFP_USER, above their high mark."""
+        return self._nr_free_zone_pages(GFP_USER & GFP_ZONEMASK)
+
+    def _nr_free_zone_pages(self, modifier: int) -> int:
+        total = 0
+        for pgdat in self._pgdats():
+            offset = self._image.structs.pg_data_t.offset("node_zonelists")
+            zonelist = pgdat + offset + modifier * 4 * (MAX_NR_ZONES + 1)
+            for zone in self._zones_of(zonelist):
+                total += max(zone.size - int(zone.view.pages_high), 0)
+        return total
+
+    def _pgdats(self) -> list[int]:
+        nodes, pgdat = [], int(self._image.statics.pgdat_list)
+        while pgdat:
+            nodes.append(pgdat)
+            pgdat = int(self._image.at(self._image.structs.pg_data_t, pgdat).node_next)
+        return nodes
+
+    def nr_free_highpages(self) -> int:
+        """Free frames of high memory."""
+        zones = for_each_zone(self._image)
+        return sum(z.free_pages for z in zones if z.number % MAX_NR_ZONES == ZONE_HIGHMEM)

@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 
 from kernel_model.config import Highmem, KernelConfig
-from kernel_model.structs import mmzone, ptrace, statics
+from kernel_model.structs import mmzone, ptrace, sched, statics
 from kernel_model.structs.declare import CType
 
 __all__ = ["Abi", "CType", "Structs"]
@@ -49,6 +49,7 @@ class Structs:
         self.bootmem_data_t = mmzone.BOOTMEM_DATA
         self.vm_struct = mmzone.VM_STRUCT
         self.resource = mmzone.RESOURCE
+        self.task_struct = sched.TASK_STRUCT
         self.pt_regs = ptrace.PT_REGS
         self.zone_t = mmzone.zone_t(abi)
         self.pg_data_t = mmzone.pg_data_t(self.zone_t)

@@ -10,7 +10,8 @@ knows any structure.
 from typing import TYPE_CHECKING, Final
 
 from kernel_model.structs.declare import INT, UCHAR, ULONG, CType, array, pointer, struct
-from kernel_model.structs.mmzone import BOOTMEM_DATA, MAX_NR_NODES, MAX_NR_ZONES
+from kernel_model.structs.mmzone import BOOTMEM_DATA, LIST_HEAD, MAX_NR_NODES, MAX_NR_ZONES
+from kernel_model.structs.sched import TASK_STRUCT
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -52,6 +53,8 @@ def kernel_statics(structs: "Structs") -> CType:
             ("totalram_pages", ULONG),
             ("totalhigh_pages", ULONG),
             ("nr_swap_pages", INT),
+            ("active_list", LIST_HEAD),
+            ("inactive_list", LIST_HEAD),
             ("nr_active_pages", ULONG),
             ("nr_inactive_pages", ULONG),
             ("kmap_pte", pointer("void")),
@@ -61,6 +64,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("pgdat_list", pointer("pg_data_t")),
             ("zone_table", array(pointer("zone_t"), MAX_NR_ZONES * MAX_NR_NODES)),
             ("boot_cpu_data", CPUINFO_X86),
+            ("init_task", TASK_STRUCT),
             ("zone_names", array(UCHAR, 24)),
             ("resource_names", array(UCHAR, 48)),
             ("contig_bootmem_data", BOOTMEM_DATA),
