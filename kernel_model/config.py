@@ -8,6 +8,7 @@ boot with raises :class:`~kernel_model.errors.BadConfig`, naming the field and t
 
 import enum
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from kernel_model.errors import BadConfig
@@ -18,6 +19,13 @@ E820_RESERVED: Final = 2
 MIB: Final = 1 << 20
 LOW_RAM_END: Final = 0x9F000
 """End of conventional memory; from here to 1 MiB lie the BIOS and the adapters."""
+MAX_NODES: Final = 4
+MAX_LOW_RAM: Final = 896 * MIB
+DMA_END: Final = 16 * MIB
+NODE_ALIGNMENT: Final = 1024
+"""PFNs: 4 MiB, a large page and twice the largest block of the buddy allocator."""
+NODE_MINIMUM: Final = 2048
+"""PFNs: 8 MiB."""
 MINIMUM_RAM: Final = 5 * MIB
 """The kernel image ends at 4 MiB; its boot map and tables need room behind it."""
 
@@ -73,6 +81,9 @@ class KernelConfig:
 
     ``ram`` is in bytes. ``e820`` replaces the default map and then decides alone where RAM
     is. ``highmem_pages`` is the boot parameter ``highmem=``, in pages (-1: not given).
+    ``node_spans`` gives the [first, end) PFNs of each node; without it low memory is cut into
+    ``nodes`` equal parts. ``round_robin`` builds the kernel with CONFIG_DISCONTIGMEM but without
+    CONFIG_NUMA: allocations take turns over the nodes instead of preferring the local one.
     ``spinlock_bytes`` is ``sizeof(spinlock_t)`` of a uniprocessor build: 0, or 4 as gcc 2.95
     makes it; SMP builds always have 4.
     """
@@ -84,6 +95,8 @@ class KernelConfig:
     e820: tuple[E820Entry, ...] = field(default=())
     highmem_pages: int = -1
     nodes: int = 1
+    node_spans: tuple[tuple[int, int], ...] = ()
+    round_robin: bool = False
     nr_cpus: int = 1
     apic: bool = False
     f00f_bug: bool = False
@@ -97,8 +110,10 @@ class KernelConfig:
             object.__setattr__(self, "e820", default_e820(self.ram))
         else:
             check_e820(self.e820)
-            object.__setattr__(self, "ram", max(e.end for e in self.e820 if e.type == E820_RAM))
+            end = max(e.end for e in self.e820 if e.type == E820_RAM)
+            object.__setattr__(self, "ram", end // PAGE_SIZE * PAGE_SIZE)
             self._check_ram(self.ram)
+            check_image_is_ram(self.e820)
         if self.cpu_model not in CPU_MODELS:
             raise BadConfig(f"unknown CPU model {self.cpu_model!r}: one of {', '.join(CPU_MODELS)}")
         if self.release not in ("2.4",):
@@ -109,6 +124,29 @@ class KernelConfig:
             )
         if not 1 <= self.nr_cpus <= 32:
             raise BadConfig(f"nr_cpus {self.nr_cpus}: Linux 2.4 on i386 takes 1 to 32")
+        self._check_build()
+        self._check_nodes()
+
+    def _check_build(self) -> None:
+        if self.highmem_pages < -1:
+            raise BadConfig(f"highmem= of {self.highmem_pages} pages: give 0 or more")
+        if self.l1_cache_bytes not in (16, 32, 64, 128):
+            raise BadConfig(f"l1_cache_bytes {self.l1_cache_bytes}: one of 16, 32, 64, 128")
+        if self.spinlock_bytes not in (0, 4):
+            raise BadConfig(f"spinlock_bytes {self.spinlock_bytes}: 0 or 4")
+
+    def _check_nodes(self) -> None:
+        if not 1 <= self.nodes <= MAX_NODES:
+            raise BadConfig(f"{self.nodes} nodes: give 1 to {MAX_NODES}")
+        if self.nodes == 1:
+            if self.node_spans:
+                raise BadConfig("one node needs no node_spans: give nodes=2 or more with them")
+            return
+        if self.highmem is not Highmem.NONE:
+            raise BadConfig("nodes are modelled without high memory: choose highmem none")
+        if not self.node_spans:
+            object.__setattr__(self, "node_spans", equal_nodes(self.ram, self.nodes))
+        check_nodes(self.nodes, self.node_spans, self.e820)
 
     @staticmethod
     def _check_ram(ram: int) -> None:
@@ -131,6 +169,44 @@ class KernelConfig:
         return self.nr_cpus > 1
 
 
+def equal_nodes(ram: int, nodes: int) -> tuple[tuple[int, int], ...]:
+    """``nodes`` spans of PFNs of about the same size, each beginning at a whole 4 MiB."""
+    frames = min(ram, MAX_LOW_RAM) // PAGE_SIZE
+    part = frames // nodes // NODE_ALIGNMENT * NODE_ALIGNMENT
+    edges = [number * part for number in range(nodes)] + [frames]
+    return tuple(pairwise(edges))
+
+
+def check_nodes(
+    nodes: int, spans: tuple[tuple[int, int], ...], e820: tuple[E820Entry, ...]
+) -> None:
+    """Refuse nodes that overlap, are too small, or reach where there is no RAM."""
+    if len(spans) != nodes:
+        raise BadConfig(f"{len(spans)} node_spans for {nodes} nodes: give one each")
+    previous = 0
+    for number, (start, end) in enumerate(spans):
+        where = f"node {number}, PFN {start} to {end}"
+        if start < previous:
+            raise BadConfig(f"{where}, overlaps the node before it: give disjoint, sorted nodes")
+        if end - start < NODE_MINIMUM or start % NODE_ALIGNMENT:
+            raise BadConfig(
+                f"{where}: a node has at least {NODE_MINIMUM * PAGE_SIZE // MIB} MiB and begins "
+                f"at a whole {NODE_ALIGNMENT * PAGE_SIZE // MIB} MiB: give fewer nodes or more RAM"
+            )
+        if not any(
+            entry.type == E820_RAM
+            and entry.addr <= max(start * PAGE_SIZE, MIB)
+            and end * PAGE_SIZE <= entry.end
+            for entry in e820
+        ):
+            raise BadConfig(
+                f"{where}: the memory map has no RAM for it: a map of uniform memory takes nodes=1"
+            )
+        previous = end
+    if spans[0][0] or spans[0][1] * PAGE_SIZE < DMA_END:
+        raise BadConfig("node 0 holds the kernel and the DMA zone: let it cover the first 16 MiB")
+
+
 def check_e820(entries: tuple[E820Entry, ...]) -> None:
     """Refuse a map that is empty, unsorted, overlapping or without usable memory."""
     if not any(entry.type == E820_RAM for entry in entries):
@@ -147,3 +223,16 @@ def check_e820(entries: tuple[E820Entry, ...]) -> None:
                 f"e820 entry {span} overlaps {previous.addr:#x}..{previous.end:#x}: cut one of them"
             )
         previous = entry
+
+
+def check_image_is_ram(entries: tuple[E820Entry, ...]) -> None:
+    """Refuse a sorted map in which the kernel image, or its boot map behind it, meets a hole."""
+    reached = MIB
+    for entry in entries:
+        if entry.type == E820_RAM and entry.addr <= reached:
+            reached = max(reached, entry.end)
+    if reached < MINIMUM_RAM:
+        raise BadConfig(
+            f"the e820 map has no usable memory at {reached:#x}: the kernel needs all of "
+            f"{MIB:#x}..{MINIMUM_RAM:#x}"
+        )

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.init import MemInit, PagingInit
+from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
 from kernel_model.arch_i386.processor import NoProcessor, Processor
 from kernel_model.arch_i386.regions import KernelMapping, kernel_mappings
-from kernel_model.arch_i386.setup import register_memory, setup_memory
+from kernel_model.arch_i386.setup import register_memory
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
@@ -23,7 +24,6 @@ from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.memory import UserMemory
-from kernel_model.mm.page_alloc import PageAllocator
 
 __all__ = ["Kernel", "boot"]
 
@@ -39,9 +39,12 @@ class Kernel:
         self.started = False
         self.tables = PageTables(self.image)
         self.bootmem = Bootmem(self.image)
-        self.allocator = PageAllocator(self.image)
+        uniform = self.config.nodes == 1
+        memory: type[UniformMemory] | type[NodeMemory] = UniformMemory if uniform else NodeMemory
+        self.layout: Layout = memory(self.image, self.bootmem)
+        self.allocator = self.layout.allocator
         self.tlb = Tlb(self.image, NoProcessor())
-        self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb)
+        self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb, self.layout)
         startup_32(self.ram)
 
     @property
@@ -66,12 +69,12 @@ class Kernel:
 
     def boot_steps(self, processor: Processor | None = None) -> Iterator[str]:
         """Boot step by step; yields the name of each when it is done."""
-        if self.started:
+        if self.bootmem.phase != "reset":
             raise MmucheckError("this kernel has been started: make a new Kernel for a new boot")
         if processor is not None:
             self.tlb.processor = processor
         steps: list[tuple[str, Callable[[], object]]] = [
-            ("setup_memory", lambda: setup_memory(self.image, self.bootmem)),
+            ("setup_memory", self.layout.setup_memory),
             ("paging_init", self.paging.paging_init),
             ("register_memory", self._register_memory),
             ("mem_init", self._mem_init),
@@ -87,7 +90,7 @@ class Kernel:
             register_memory(self.image, self.bootmem)
 
     def _mem_init(self) -> None:
-        MemInit(self.image, self.bootmem, self.allocator).mem_init()
+        MemInit(self.image, self.layout, self.allocator).mem_init()
         if not self.config.smp:
             self.paging.zap_low_mappings()
         memmap = self.allocator.memmap

@@ -55,7 +55,9 @@ class Ram:
         self.quads = self.bytes.cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))
         """Where byte 0 lies in this process: what the CPU maps."""
-        self._edges = [edge for span in self.ranges for edge in span]
+        edges = [edge for span in self.ranges for edge in span]
+        # Where two ranges meet there is no edge: an access may cross from one into the other.
+        self._edges = [edge for edge in edges if edges.count(edge) == 1]
 
     def _check_ranges(self) -> None:
         previous_end = 0
@@ -73,13 +75,14 @@ class Ram:
         return self.size >> PAGE_SHIFT
 
     def contains(self, paddr: int, length: int = 1) -> bool:
-        """Whether ``length`` bytes at ``paddr`` all lie in one range of RAM."""
+        """Whether ``length`` bytes at ``paddr`` all lie in RAM, with no hole between them."""
         index = bisect_right(self._edges, paddr)
         return index % 2 == 1 and paddr + length <= self._edges[index]
 
     def _check(self, paddr: int, length: int) -> None:
         if not self.contains(paddr, length):
-            where = "outside RAM" if not 0 <= paddr < self.size else "in a hole of the e820 map"
+            inside = 0 <= paddr <= self.size - length
+            where = "in a hole of the e820 map" if inside else "outside RAM"
             raise BadPhysicalAddress(paddr, length, where)
 
     def read8(self, paddr: int) -> int:

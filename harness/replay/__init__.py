@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.replay import bootmem, buddy, layout, setup, zones
+from harness.replay import bootmem, buddy, layout, numa, setup, zones
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
-from kernel_model.errors import BadInput
+from kernel_model.errors import BadInput, MmucheckError
 
 __all__ = ["TOPICS", "Difference", "Replayed", "replay"]
 
@@ -27,6 +27,7 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "zones": zones.replay,
     "buddy": buddy.replay,
     "buddy_exhaust": buddy.replay,
+    "numa": numa.replay,
 }
 
 
@@ -58,6 +59,8 @@ def replay(path: Path) -> Replayed:
         TOPICS[trace.topic](trace, comparison)
     except Difference as found:
         difference = found
-    except (KeyError, TypeError) as error:
+    except MmucheckError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInput(f"{path}: not a whole {trace.topic} trace ({error!r})") from error
     return Replayed(path, trace.topic, trace.config, comparison.count, difference)

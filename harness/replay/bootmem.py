@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.replay.setup import free_runs
 from harness.replay.trace import Comparison, Trace
-from kernel_model.arch_i386.init import zone_sizes
+from kernel_model.arch_i386.layout import zone_sizes
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.errors import EndlessLoop, KernelBug, KernelPanic
 from kernel_model.kernel import Kernel

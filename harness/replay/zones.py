@@ -4,6 +4,7 @@
 The functions that describe zones serve the other topics that end in a state of zones.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -107,12 +108,11 @@ def zonelists(kernel: Kernel, pgdat: int) -> list[list[str]]:
 def page_runs(kernel: Kernel, frames: int) -> list[list[int]]:
     """``mem_map`` as runs of equal entries: [first PFN, frames, flags, count]."""
     memmap = kernel.allocator.memmap
-    rows = memmap.rows(0, frames)[:, [memmap.flags_word, memmap.count_word]]
+    rows = memmap.rows(memmap.page(0), frames)[:, [memmap.flags_word, memmap.count_word]]
     starts = np.flatnonzero(np.any(rows[1:] != rows[:-1], axis=1)) + 1
     edges = [0, *starts.tolist(), frames]
     return [
-        [first, last - first, *map(int, rows[first])]
-        for first, last in zip(edges, edges[1:], strict=False)
+        [first, last - first, *map(int, rows[first])] for first, last in itertools.pairwise(edges)
     ]
 
 

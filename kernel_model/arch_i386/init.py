@@ -17,6 +17,7 @@ from kernel_model.arch_i386.fixmap import (
     fixed_addresses,
     last_pkmap,
 )
+from kernel_model.arch_i386.layout import Layout
 from kernel_model.arch_i386.page import (
     PAGE_OFFSET,
     PAGE_SHIFT,
@@ -45,38 +46,26 @@ from kernel_model.image import (
     SWAPPER_PG_DIR,
     KernelImage,
 )
-from kernel_model.mm.bootmem import MAX_DMA_ADDRESS, Bootmem
-from kernel_model.mm.free_area import free_area_init, free_frames
-from kernel_model.mm.mmzone import ZONE_DMA, ZONE_HIGHMEM, ZONE_NORMAL
+from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.free_area import free_frames
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.page_flags import PG_HIGHMEM, PG_RESERVED
-from kernel_model.mm.retire_bootmem import free_all_bootmem
-from kernel_model.structs.mmzone import MAX_NR_ZONES
 
 END_OF_ADDRESS_SPACE: Final = 1 << 32
-
-
-def zone_sizes(low: int, high: int) -> list[int]:
-    """Frames of DMA, Normal and HighMem, when low memory ends at frame ``low`` and high memory
-    at ``high`` (book 2.2.2). A machine with less than 16 MiB of low memory has no HighMem."""
-    max_dma = virt_to_phys(MAX_DMA_ADDRESS) >> PAGE_SHIFT
-    sizes = [0] * MAX_NR_ZONES
-    sizes[ZONE_DMA] = min(low, max_dma)
-    if low >= max_dma:
-        sizes[ZONE_NORMAL] = low - max_dma
-        sizes[ZONE_HIGHMEM] = max(high - low, 0)
-    return sizes
 
 
 class PagingInit:
     """``paging_init()`` of one machine: its steps, in the kernel's order."""
 
-    def __init__(self, image: KernelImage, bootmem: Bootmem, tables: PageTables, tlb: Tlb) -> None:
+    def __init__(
+        self, image: KernelImage, bootmem: Bootmem, tables: PageTables, tlb: Tlb, layout: Layout
+    ) -> None:
         self._image = image
         self._statics = image.statics
         self._bootmem = bootmem
         self._tables = tables
         self._tlb = tlb
+        self._layout = layout
 
     def paging_init(self) -> None:
         """Finish the page tables, switch to them, make the zones."""
@@ -88,7 +77,7 @@ class PagingInit:
         self._tlb.flush_tlb_all()
         if config.highmem is not Highmem.NONE:
             self.kmap_init()
-        self.zone_sizes_init()
+        self._layout.zone_sizes_init()
 
     def set_in_cr4(self, mask: int) -> None:
         """Turn a feature on in CR4, and remember it for the CPUs that come later."""
@@ -165,12 +154,6 @@ class PagingInit:
         self._statics.kmap_pte = phys_to_virt(tables.pte_offset(pmdp, vstart))
         self._statics.kmap_prot = PAGE_KERNEL
 
-    def zone_sizes_init(self) -> None:
-        """Make the zones of the machine's memory."""
-        statics = self._statics
-        high = 0 if self._image.config.highmem is Highmem.NONE else statics.highend_pfn
-        free_area_init(self._image, self._bootmem, zone_sizes(statics.max_low_pfn, high))
-
     def zap_low_mappings(self) -> None:
         """Take the identity mapping away: from here on NULL faults."""
         tables, shape = self._tables, self._tables.shape
@@ -190,10 +173,10 @@ class PagingInit:
 class MemInit:
     """``mem_init()``: every free frame goes to the buddy allocator; boot memory ends."""
 
-    def __init__(self, image: KernelImage, bootmem: Bootmem, allocator: PageAllocator) -> None:
+    def __init__(self, image: KernelImage, layout: Layout, allocator: PageAllocator) -> None:
         self._image = image
         self._statics = image.statics
-        self._bootmem = bootmem
+        self._layout = layout
         self._allocator = allocator
 
     def mem_init(self) -> None:
@@ -224,17 +207,12 @@ class MemInit:
     def free_pages_init(self) -> int:
         """Free low memory, then high memory. Returns how many frames of RAM stay reserved."""
         statics = self._statics
-        statics.totalram_pages += self._free_all_bootmem()
+        statics.totalram_pages += self._layout.free_all_bootmem(self._allocator)
         reserved = self._count_reserved()
         if self._image.config.highmem is not Highmem.NONE:
             statics.totalhigh_pages = self._free_highmem()
             statics.totalram_pages += statics.totalhigh_pages
         return reserved
-
-    def _free_all_bootmem(self) -> int:
-        return free_all_bootmem(
-            self._image, self._bootmem, self._allocator, self._image.symbol("contig_page_data")
-        )
 
     def _ram_mask(self, first: int, end: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """One flag for each frame from ``first`` to ``end - 1``: ``page_is_ram()``."""
@@ -245,9 +223,13 @@ class MemInit:
         return mask
 
     def _count_reserved(self) -> int:
-        memmap, low = self._allocator.memmap, self._statics.max_low_pfn
-        flags = memmap.rows(0, low)[:, memmap.flags_word]
-        return int(np.count_nonzero((flags >> PG_RESERVED & 1) & self._ram_mask(0, low)))
+        """Frames of RAM in low memory that nobody can allocate."""
+        memmap, reserved = self._allocator.memmap, 0
+        for first, end in self._layout.low_spans():
+            flags = memmap.rows(memmap.page(first), end - first)[:, memmap.flags_word]
+            in_use = (flags >> PG_RESERVED & 1) & self._ram_mask(first, end)
+            reserved += int(np.count_nonzero(in_use))
+        return reserved
 
     def _free_highmem(self) -> int:
         """Free high memory from its last frame downwards, so its lists run upwards."""
@@ -256,7 +238,7 @@ class MemInit:
         if first >= end:
             return 0
         usable = self._ram_mask(first, end)
-        rows = memmap.rows(first, end - first)
+        rows = memmap.rows(memmap.page(first), end - first)
         rows[usable, memmap.flags_word] |= np.uint32(1 << PG_HIGHMEM)
         zone = self._allocator.page_zone(memmap.page(first))
         return free_frames(memmap, zone, usable, descending=True)

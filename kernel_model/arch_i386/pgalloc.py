@@ -11,9 +11,8 @@ Pointers to entries are physical addresses; one class serves two levels and thre
 from collections.abc import Callable
 from typing import Any, Final
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.page import PAGE_SIZE, phys_to_virt, virt_to_phys
 from kernel_model.arch_i386.pgtable import (
-    KERNPG_TABLE,
     PAGE_PRESENT,
     PAGE_TABLE,
     THREE_LEVEL,
@@ -200,8 +199,8 @@ class PageTableAllocator:
             table = self._pop("pte_quick") or self._new_table("page table")
             if not table:
                 return 0
-            flags = KERNPG_TABLE if vaddr >= PAGE_OFFSET else PAGE_TABLE
-            self.tables.set_pmd(pmdp, virt_to_phys(table) | flags)
+            # pmd_populate() gives kernel addresses the user bit too: the PTEs below protect them.
+            self.tables.set_pmd(pmdp, virt_to_phys(table) | PAGE_TABLE)
         return self.tables.pte_offset(pmdp, vaddr)
 
     def pte_free(self, pmdp: int) -> None:

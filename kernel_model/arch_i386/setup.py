@@ -111,13 +111,9 @@ def register_bootmem_low_pages(config: KernelConfig, bootmem: Bootmem, max_low_p
             bootmem.free_bootmem(frames.start << PAGE_SHIFT, (last - frames.start) << PAGE_SHIFT)
 
 
-def setup_memory(image: KernelImage, bootmem: Bootmem) -> int:
-    """Find the limits, set up the boot allocator, reserve what is in use.
-
-    Returns ``max_low_pfn``.
-    """
+def set_limits(image: KernelImage) -> int:
+    """Find where low and high memory end, and say so. Returns ``max_low_pfn``."""
     statics = image.statics
-    start_pfn = pfn_up(END)
     limits = MemoryLimits(image)
     statics.max_pfn, max_low_pfn = limits.max_pfn, limits.max_low_pfn
     if image.config.highmem is not Highmem.NONE:
@@ -127,15 +123,27 @@ def setup_memory(image: KernelImage, bootmem: Bootmem) -> int:
         high = statics.highend_pfn - statics.highstart_pfn
         image.printk(f"<5>{pages_to_mb(high)}MB HIGHMEM available.\n")
     image.printk(f"<5>{pages_to_mb(max_low_pfn)}MB LOWMEM available.\n")
+    return max_low_pfn
+
+
+def kernel_end(start_pfn: int, bootmap_size: int) -> int:
+    """Bytes from 1 MiB to the end of the kernel image and of the boot map behind it.
+
+    The kernel rounds up before it subtracts, and so reserves a frame more than the map needs.
+    """
+    return (start_pfn << PAGE_SHIFT) + bootmap_size + PAGE_SIZE - 1 - HIGH_MEMORY
+
+
+def setup_memory(image: KernelImage, bootmem: Bootmem) -> None:
+    """Find the limits, set up the boot allocator, reserve what is in use."""
+    start_pfn = pfn_up(END)
+    max_low_pfn = set_limits(image)
     bootmap_size = bootmem.init_bootmem(start_pfn, max_low_pfn)
     register_bootmem_low_pages(image.config, bootmem, max_low_pfn)
-    # The kernel rounds up before it subtracts, and so reserves a frame more than the map needs.
-    bootmap_end = (start_pfn << PAGE_SHIFT) + bootmap_size + PAGE_SIZE - 1
-    bootmem.reserve_bootmem(HIGH_MEMORY, bootmap_end - HIGH_MEMORY)
+    bootmem.reserve_bootmem(HIGH_MEMORY, kernel_end(start_pfn, bootmap_size))
     bootmem.reserve_bootmem(0, PAGE_SIZE)
     if image.config.smp:
         bootmem.reserve_bootmem(PAGE_SIZE, PAGE_SIZE)
-    return max_low_pfn
 
 
 def register_memory(image: KernelImage, bootmem: Bootmem) -> None:

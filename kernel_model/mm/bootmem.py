@@ -10,6 +10,7 @@ What can fail: :class:`KernelBug` as the kernel's own checks do, :class:`KernelP
 nothing fits, and :class:`EndlessLoop` where the real code would scan for ever.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class BootmemCall:
     function: str
     arguments: tuple[int, ...]
     result: int | None = None
+    pgdat: int = 0
+    """The node asked, by its descriptor; 0 for a call that names none."""
 
 
 class Bootmem:
@@ -49,8 +52,10 @@ class Bootmem:
         self.calls: list[BootmemCall] = []
         """Every call made so far: the boot log."""
 
-    def _record(self, function: str, *arguments: int, result: int | None = None) -> None:
-        self.calls.append(BootmemCall(self.phase, function, arguments, result))
+    def _record(
+        self, function: str, *arguments: int, result: int | None = None, pgdat: int = 0
+    ) -> None:
+        self.calls.append(BootmemCall(self.phase, function, arguments, result, pgdat))
 
     # -- the nodes ----------------------------------------------------------------------
 
@@ -61,13 +66,16 @@ class Bootmem:
             structs.bootmem_data_t, self._image.at(structs.pg_data_t, pgdat).bdata
         )
 
-    def pgdats(self) -> list[int]:
-        """The nodes in the order of ``pgdat_list``."""
-        nodes, pgdat = [], self._statics.pgdat_list
+    def pgdats(self) -> Iterator[int]:
+        """The nodes in the order of ``pgdat_list``. One set up twice closes it into a ring."""
+        seen: set[int] = set()
+        pgdat = int(self._statics.pgdat_list)
         while pgdat:
-            nodes.append(pgdat)
-            pgdat = self._image.at(self._image.structs.pg_data_t, pgdat).node_next
-        return nodes
+            if pgdat in seen:
+                raise EndlessLoop(f"pgdat_list has the node at {pgdat:#x} twice")
+            yield pgdat
+            seen.add(pgdat)
+            pgdat = int(self._image.at(self._image.structs.pg_data_t, pgdat).node_next)
 
     def bitmap(self, bdata: Any) -> Bitmap:
         """The boot map of a node; bit 0 is the frame at ``node_boot_start``."""
@@ -102,7 +110,7 @@ class Bootmem:
     def init_bootmem_node(self, pgdat: int, freepfn: int, startpfn: int, endpfn: int) -> int:
         """The same for a node of its own (book 5.1)."""
         size = self.init_bootmem_core(pgdat, freepfn, startpfn, endpfn)
-        self._record("init_bootmem_node", freepfn, startpfn, endpfn, result=size)
+        self._record("init_bootmem_node", freepfn, startpfn, endpfn, result=size, pgdat=pgdat)
         return size
 
     def record_free_all(self, pages: int) -> None:
@@ -137,10 +145,12 @@ class Bootmem:
         boot_start = bdata.node_boot_start
         if not size:
             raise KernelBug(_FILE, 119, "free_bootmem of 0 bytes")
-        if (addr + size) // PAGE_SIZE > bdata.node_low_pfn:
+        if ((addr + size) & _U32) // PAGE_SIZE > bdata.node_low_pfn:
             raise KernelBug(_FILE, 121, f"free_bootmem({addr:#x}, {size:#x}) past the node's end")
-        first = (addr + PAGE_SIZE - 1) // PAGE_SIZE - boot_start // PAGE_SIZE
-        last = (addr + size - boot_start) // PAGE_SIZE
+        # A range that begins below the node wraps to a huge index, and nothing is freed.
+        start = ((addr + PAGE_SIZE - 1) & _U32) // PAGE_SIZE
+        first = (start - boot_start // PAGE_SIZE) & _U32
+        last = ((addr + size - boot_start) & _U32) // PAGE_SIZE
         if first >= last:
             return
         bitmap = self.bitmap(bdata)
@@ -161,11 +171,11 @@ class Bootmem:
         self._free_core(self._statics.contig_bootmem_data, addr, size)
 
     def reserve_bootmem_node(self, pgdat: int, physaddr: int, size: int) -> None:
-        self._record("reserve_bootmem_node", physaddr, size)
+        self._record("reserve_bootmem_node", physaddr, size, pgdat=pgdat)
         self._reserve_core(self.node(pgdat), physaddr, size)
 
     def free_bootmem_node(self, pgdat: int, physaddr: int, size: int) -> None:
-        self._record("free_bootmem_node", physaddr, size)
+        self._record("free_bootmem_node", physaddr, size, pgdat=pgdat)
         self._free_core(self.node(pgdat), physaddr, size)
 
     # -- allocating -------------------------------------------------------------------------
@@ -251,7 +261,8 @@ class Bootmem:
     def alloc_node(self, pgdat: int, size: int, align: int, goal: int) -> int:
         """``__alloc_bootmem_node()``: from this node or not at all."""
         if vaddr := self._alloc_core(self.node(pgdat), size, align, goal):
-            self._record("__alloc_bootmem_node", size, align, goal, result=virt_to_phys(vaddr))
+            paddr = virt_to_phys(vaddr)
+            self._record("__alloc_bootmem_node", size, align, goal, result=paddr, pgdat=pgdat)
             return vaddr
         raise self._allocation_failed(size)
 

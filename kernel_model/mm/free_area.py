@@ -50,10 +50,11 @@ def _alloc_mem_map(image: KernelImage, bootmem: Bootmem, pgdat: int, pages: int)
     return PAGE_OFFSET + -(-offset // size) * size
 
 
-def _init_pages(memmap: MemMap, zone: Zone, first: int, number: int, virtual: int | None) -> None:
+def _init_pages(memmap: MemMap, zone: Zone, number: int, virtual: int | None) -> None:
     """Every frame of the zone: reserved, count 0, its list empty, its zone noted."""
+    first = int(zone.view.zone_mem_map)
     rows = memmap.rows(first, zone.size)
-    pages = memmap.page(first) + np.arange(zone.size, dtype=np.int64) * memmap.page_bytes
+    pages = first + np.arange(zone.size, dtype=np.int64) * memmap.page_bytes
     rows[:, memmap.list_word] = pages
     rows[:, memmap.list_word + 1] = pages
     rows[:, memmap.count_word] = 0
@@ -63,10 +64,12 @@ def _init_pages(memmap: MemMap, zone: Zone, first: int, number: int, virtual: in
         rows[:, virtual] = PAGE_OFFSET + (frames << PAGE_SHIFT)
 
 
-def _init_zone(image: KernelImage, bootmem: Bootmem, pgdat: int, zone: Zone, index: int) -> None:
-    """Watermarks, wait table; the fields that do not depend on where the zone starts."""
-    view, present = zone.view, zone.size
-    queues = wait_table_size(present)
+def _init_zone(
+    image: KernelImage, bootmem: Bootmem, pgdat: int, zone: Zone, index: int, present: int
+) -> None:
+    """Wait table, and the watermarks of the ``present`` frames, which are those not in holes."""
+    view = zone.view
+    queues = wait_table_size(zone.size)
     queue_bytes = image.structs.wait_queue_head_t.size
     view.wait_table_size = queues
     view.wait_table_shift = 32 - (queues.bit_length() - 1)
@@ -109,7 +112,7 @@ def free_area_init_core(
     if not image.statics.mem_map:
         image.statics.mem_map = node.node_mem_map
     memmap = MemMap(image)
-    offset = memmap.pfn(node.node_mem_map)
+    offset = memmap.mapnr(node.node_mem_map)
     node.node_size, node.node_start_paddr, node.node_start_mapnr = total, zone_start_paddr, offset
     node.nr_zones = 0
     for index in range(MAX_NR_ZONES):
@@ -125,24 +128,31 @@ def free_area_init_core(
         zone.view.free_pages = zone.view.need_balance = 0
         if not size:
             continue
-        _init_zone(image, bootmem, pgdat, zone, index)
+        _init_zone(image, bootmem, pgdat, zone, index, size - zholes_size[index])
         node.nr_zones = index + 1
-        zone.view.zone_mem_map = memmap.page(offset)
+        zone.view.zone_mem_map = memmap.at(offset)
         zone.view.zone_start_mapnr = offset
         zone.view.zone_start_paddr = zone_start_paddr & 0xFFFFFFFF
+        if zone_start_paddr >> PAGE_SHIFT & ((1 << MAX_ORDER - 1) - 1):
+            image.printk("BUG: wrong zone alignment, it will crash\n")
         has_virtual = image.structs.abi.highmem and index != ZONE_HIGHMEM
         virtual = image.structs.page.word("virtual") if has_virtual else None
-        _init_pages(memmap, zone, offset, number, virtual)
+        _init_pages(memmap, zone, number, virtual)
         _init_free_areas(image, bootmem, pgdat, zone)
         offset += size
         zone_start_paddr += size << PAGE_SHIFT
     build_zonelists(image, pgdat)
 
 
-def free_area_init(image: KernelImage, bootmem: Bootmem, zones_size: Sequence[int]) -> None:
-    """Node 0 of a machine with uniform memory: ``contig_page_data`` (book 2.4.2)."""
+def name_zones(image: KernelImage) -> None:
+    """Put the names of the zones where ``zone_t.name`` can point to them."""
     for index, name in enumerate(ZONE_NAMES):
         image.statics.zone_names[index * 8 : index * 8 + len(name)] = list(name.encode())
+
+
+def free_area_init(image: KernelImage, bootmem: Bootmem, zones_size: Sequence[int]) -> None:
+    """Node 0 of a machine with uniform memory: ``contig_page_data`` (book 2.4.2)."""
+    name_zones(image)
     free_area_init_core(image, bootmem, 0, image.symbol("contig_page_data"), zones_size)
 
 
@@ -174,7 +184,7 @@ def free_frames(
     Returns the number of frames.
     """
     count = int(np.count_nonzero(free))
-    rows = memmap.rows(int(zone.view.zone_start_mapnr), zone.size)
+    rows = memmap.rows(int(zone.view.zone_mem_map), zone.size)
     clear = np.uint32(~(1 << PG_RESERVED | 1 << PG_REFERENCED | 1 << PG_DIRTY) & 0xFFFFFFFF)
     rows[free, memmap.flags_word] &= clear
     rows[free, memmap.count_word] = 0
@@ -204,7 +214,7 @@ def _link(memmap: MemMap, zone: Zone, order: int, heads: npt.NDArray[np.int64]) 
     head = zone.free_list(order)
     pages = int(zone.view.zone_mem_map) + heads * memmap.page_bytes
     ring = np.concatenate(([head], pages, [head]))
-    rows = memmap.rows(int(zone.view.zone_start_mapnr), zone.size)
+    rows = memmap.rows(int(zone.view.zone_mem_map), zone.size)
     rows[heads, memmap.list_word] = ring[2:]
     rows[heads, memmap.list_word + 1] = ring[:-2]
     index = head - PAGE_OFFSET >> 2

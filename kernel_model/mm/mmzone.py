@@ -40,13 +40,21 @@ class MemMap:
         self.buffers_word = page.word("buffers")
         self.mapping_word = page.word("mapping")
 
+    def at(self, mapnr: int) -> int:
+        """``mem_map + mapnr``: the entry with this index in the array."""
+        return int(self._statics.mem_map) + mapnr * self.page_bytes
+
+    def mapnr(self, page: int) -> int:
+        """``page - mem_map``: the index of an entry in the array."""
+        return (page - int(self._statics.mem_map)) // self.page_bytes
+
     def page(self, pfn: int) -> int:
-        """``mem_map + pfn``: the ``struct page *`` of a frame."""
-        return int(self._statics.mem_map) + pfn * self.page_bytes
+        """``pfn_to_page()``. With one node the array begins with frame 0."""
+        return self.at(pfn)
 
     def pfn(self, page: int) -> int:
-        """``page - mem_map``: the frame that a ``struct page *`` describes."""
-        return (page - int(self._statics.mem_map)) // self.page_bytes
+        """``page_to_pfn()``."""
+        return self.mapnr(page)
 
     def word(self, page: int, field: int) -> int:
         """Index into ``Ram.words`` of word ``field`` of the entry at ``page``."""
@@ -78,11 +86,10 @@ class MemMap:
         """Index into ``zone_table``: node number * 3 + zone."""
         return self.flags(page) >> ZONE_SHIFT
 
-    def rows(self, pfn: int, count: int) -> npt.NDArray[np.uint32]:
-        """Entries of ``count`` frames from ``pfn``, as a table of u32, one row a frame."""
+    def rows(self, page: int, count: int) -> npt.NDArray[np.uint32]:
+        """``count`` entries from ``page`` on, as a table of u32, one row a frame."""
         words = self.page_bytes >> 2
-        flat = self._ram.table(virt_to_phys(self.page(pfn)), count * words)
-        return flat.reshape(count, words)
+        return self._ram.table(virt_to_phys(page), count * words).reshape(count, words)
 
 
 class Zone:

@@ -42,6 +42,7 @@ from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
 
 _FILE: Final = "page_alloc.c"
 _HIGHEST_RETRIED_ORDER: Final = 3
+_ZONELIST_BYTES: Final = 4 * (MAX_NR_ZONES + 1)
 
 
 class BadFrame(KernelBug):
@@ -87,9 +88,9 @@ class NoRelief:
 class PageAllocator:
     """The allocator over all zones of the machine. Pages are ``struct page *``, 0 is NULL."""
 
-    def __init__(self, image: KernelImage) -> None:
+    def __init__(self, image: KernelImage, memmap: MemMap | None = None) -> None:
         self._image = image
-        self.memmap = MemMap(image)
+        self.memmap = memmap or MemMap(image)
         self.lru = Lru(image, self.memmap)
         self.pressure: MemoryPressure = NoRelief()
         self.current = image.statics.init_task
@@ -101,9 +102,8 @@ class PageAllocator:
         self._local_pages = self._current + task.offset("local_pages")
         self._flags_index = (virt_to_phys(self._current) >> 2) + task.word("flags")
         self._zone_table = virt_to_phys(image.symbol("zone_table")) >> 2
-        self._zonelists = virt_to_phys(image.symbol("contig_page_data")) + (
-            image.structs.pg_data_t.offset("node_zonelists")
-        )
+        self._contig_page_data = image.symbol("contig_page_data")
+        self._zonelists = image.structs.pg_data_t.offset("node_zonelists")
         self._zone_bytes = zone.size
         self._lists.init(self._local_pages)
 
@@ -124,8 +124,12 @@ class PageAllocator:
         """``2**order`` frames, physically contiguous (book 6.2)."""
         if order >= MAX_ORDER:
             return 0
-        zonelist = self._zonelists + (gfp_mask & GFP_ZONEMASK) * 4 * (MAX_NR_ZONES + 1)
-        return self.alloc_pages_zonelist(gfp_mask, order, phys_to_virt(zonelist))
+        return self.alloc_pages_pgdat(self._contig_page_data, gfp_mask, order)
+
+    def alloc_pages_pgdat(self, pgdat: int, gfp_mask: int, order: int) -> int:
+        """``alloc_pages_node()``: from this node's zones only."""
+        zonelist = pgdat + self._zonelists + (gfp_mask & GFP_ZONEMASK) * _ZONELIST_BYTES
+        return self.alloc_pages_zonelist(gfp_mask, order, zonelist)
 
     def _zones_of(self, zonelist: int) -> list[Buddy]:
         """The zones of a ``zonelist_t``, best first."""
@@ -298,14 +302,13 @@ class PageAllocator:
 
     def _nr_free_zone_pages(self, modifier: int) -> int:
         total = 0
-        for pgdat in self._pgdats():
-            offset = self._image.structs.pg_data_t.offset("node_zonelists")
-            zonelist = pgdat + offset + modifier * 4 * (MAX_NR_ZONES + 1)
-            for zone in self._zones_of(zonelist):
+        for pgdat in self.pgdats():
+            for zone in self._zones_of(pgdat + self._zonelists + modifier * _ZONELIST_BYTES):
                 total += max(zone.size - int(zone.view.pages_high), 0)
         return total
 
-    def _pgdats(self) -> list[int]:
+    def pgdats(self) -> list[int]:
+        """The nodes in the order of ``pgdat_list``."""
         nodes, pgdat = [], int(self._image.statics.pgdat_list)
         while pgdat:
             nodes.append(pgdat)

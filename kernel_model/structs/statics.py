@@ -16,6 +16,8 @@ from kernel_model.structs.sched import TASK_STRUCT
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
 
+MAX_MODELLED_NODES: Final = 4
+"""Node 0 has the ``contig_`` objects, each further node one of the ``discontig_`` ones."""
 STATICS: Final = 0x380000
 """Physical address of the static objects, inside the image (0x100000 to 0x400000)."""
 
@@ -69,5 +71,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("resource_names", array(UCHAR, 48)),
             ("contig_bootmem_data", BOOTMEM_DATA),
             ("contig_page_data", structs.pg_data_t),
+            ("discontig_bootmem_data", array(BOOTMEM_DATA, MAX_MODELLED_NODES - 1)),
+            ("discontig_page_data", array(structs.pg_data_t, MAX_MODELLED_NODES - 1)),
         ],
     )
