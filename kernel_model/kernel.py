@@ -98,7 +98,7 @@ class Kernel:
             self.image,
             self.tables,
             SWAPPER_PG_DIR,
-            lambda: self.allocator.get_free_page(GFP_KERNEL),
+            lambda purpose: self.allocator.get_free_page(GFP_KERNEL, purpose),
             lambda vaddr: self.allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
         )
         self.user_memory = UserMemory(self.image, self.allocator, self.page_tables, self.tlb)

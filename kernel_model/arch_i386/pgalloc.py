@@ -82,9 +82,10 @@ class PageTables:
 
 
 class PageTableAllocator:
-    """``pgd_alloc()`` and its kin, over a source of zeroed or raw frames of low memory.
+    """``pgd_alloc()`` and its kin, over a source of frames of low memory.
 
-    ``get_free_page`` returns the kernel virtual address of a frame, 0 when there is none.
+    ``get_free_page`` is told the purpose and returns a frame's kernel virtual address, 0 when
+    there is none.
     """
 
     def __init__(
@@ -92,10 +93,9 @@ class PageTableAllocator:
         image: KernelImage,
         tables: PageTables,
         swapper_pg_dir: int,
-        get_free_page: Callable[[], int],
+        get_free_page: Callable[[str], int],
         free_page: Callable[[int], None],
     ) -> None:
-        self._image = image
         self._ram = image.ram
         self._cpu: Any = image.statics.boot_cpu_data
         self.tables = tables
@@ -120,15 +120,10 @@ class PageTableAllocator:
 
     def _new_table(self, purpose: str) -> int:
         """A zeroed frame for a table, by kernel virtual address; 0 when memory is out."""
-        vaddr = self._get_free_page()
+        vaddr = self._get_free_page(purpose)
         if vaddr:
             self._ram.fill(virt_to_phys(vaddr), PAGE_SIZE)
-            self._image.events.frame_taken(virt_to_phys(vaddr) >> 12, 0, purpose)
         return vaddr
-
-    def _release(self, vaddr: int) -> None:
-        self._image.events.frame_given_back(virt_to_phys(vaddr) >> 12, 0)
-        self._free_page(vaddr)
 
     # -- page directories --------------------------------------------------------------------
 
@@ -147,7 +142,7 @@ class PageTableAllocator:
         if not vaddr:
             return 0
         if not self._fill_pgd(virt_to_phys(vaddr)):
-            self._release(vaddr)
+            self._free_page(vaddr)
             return 0
         pgd, shape = virt_to_phys(vaddr), self.tables.shape
         start = shape.user_ptrs_per_pgd * shape.entry_bytes
@@ -165,7 +160,7 @@ class PageTableAllocator:
             pmd = self._new_table("page middle directory")
             if not pmd:
                 for table in made:
-                    self._release(table)
+                    self._free_page(table)
                 return False
             made.append(pmd)
             self.tables.set_pgd(pgd + index * shape.entry_bytes, virt_to_phys(pmd) | PAGE_PRESENT)
@@ -184,8 +179,8 @@ class PageTableAllocator:
         if not shape.folded:
             for index in range(shape.user_ptrs_per_pgd):
                 entry = self.tables.entry(pgd + index * shape.entry_bytes)
-                self._release(phys_to_virt(pgd_page(entry)))
-        self._release(phys_to_virt(pgd))
+                self._free_page(phys_to_virt(pgd_page(entry)))
+        self._free_page(phys_to_virt(pgd))
 
     # -- middle directories and page tables ---------------------------------------------------
 
@@ -219,7 +214,7 @@ class PageTableAllocator:
             if vaddr := self._pop("pgd_quick"):
                 self._free_pgd_slow(virt_to_phys(vaddr))
             if vaddr := self._pop("pte_quick"):
-                self._release(vaddr)
+                self._free_page(vaddr)
             freed += before - self._cpu.pgtable_cache_sz
             if before == self._cpu.pgtable_cache_sz:
                 break

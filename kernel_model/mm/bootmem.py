@@ -22,7 +22,7 @@ from kernel_model.arch_i386.page import (
     virt_to_phys,
 )
 from kernel_model.bitops import Bitmap, lowest_set
-from kernel_model.errors import EndlessLoop, KernelBug, KernelPanic
+from kernel_model.errors import EndlessLoop, KernelBug, KernelFault, KernelPanic
 from kernel_model.image import KernelImage
 
 MAX_DMA_ADDRESS: Final = PAGE_OFFSET + (16 << 20)
@@ -95,7 +95,15 @@ class Bootmem:
         bdata.node_boot_start = start << PAGE_SHIFT
         bdata.node_low_pfn = end
         self._image.ram.fill(mapstart << PAGE_SHIFT, mapsize, 0xFF)
+        for pfn in self.map_frames(bdata):
+            self._image.events.frame_taken(pfn, 0, "boot map")
         return mapsize
+
+    def map_frames(self, bdata: Any) -> range:
+        """The frames that the boot map itself takes, as its last user counts them."""
+        first = virt_to_phys(bdata.node_bootmem_map) >> PAGE_SHIFT
+        frames = int(bdata.node_low_pfn) - (int(bdata.node_boot_start) >> PAGE_SHIFT)
+        return range(first, first + (frames // 8 + PAGE_SIZE - 1) // PAGE_SIZE)
 
     def init_bootmem(self, start: int, pages: int) -> int:
         """Set up node 0 for frames 0 to ``pages - 1``, with its map at frame ``start``."""
@@ -133,6 +141,11 @@ class Bootmem:
         if (addr + size + PAGE_SIZE - 1) // PAGE_SIZE > bdata.node_low_pfn:
             raise KernelBug(_FILE, 97, f"reserve_bootmem({addr:#x}, {size:#x}) past the node's end")
         bitmap = self.bitmap(bdata)
+        if last > bitmap.length:
+            raise KernelFault(
+                f"reserve_bootmem({addr:#x}, {size:#x}) lies below the node: the kernel would set "
+                "bits behind its boot map"
+            )
         twice = bitmap.read(first, last)
         bitmap.write(first, last, -1)
         while twice:

@@ -44,11 +44,10 @@ class UserMemory:
         Returns the PFN; -1 when memory is out, and then nothing has changed.
         """
         memmap = self._allocator.memmap
-        page = self._allocator.alloc_page(GFP_HIGHUSER)
+        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
         if not page:
             return -1
         pfn = memmap.pfn(page)
-        self._events.frame_taken(pfn, 0, "user page")
         pmdp = self._tables.pmd_offset(self._tables.pgd_offset(pgd, vaddr), vaddr)
         ptep = self._page_tables.pte_alloc(pmdp, vaddr)
         if not ptep:
@@ -63,7 +62,6 @@ class UserMemory:
         return pfn
 
     def _give_back(self, pfn: int) -> None:
-        self._events.frame_given_back(pfn, 0)
         self._allocator.free_page(self._allocator.memmap.page(pfn))
 
     def _page_table_entries(self, pgd: int) -> Iterator[tuple[int, int]]:

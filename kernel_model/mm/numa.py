@@ -17,7 +17,6 @@ from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_area_init_core
 from kernel_model.mm.mmzone import MemMap
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.structs.mmzone import MAX_ORDER
 
 
 def node_data(image: KernelImage, nid: int) -> int:
@@ -109,10 +108,8 @@ class NumaPageAllocator(PageAllocator):
         self._next = (first + 1) % len(nodes)
         return first
 
-    def alloc_pages(self, gfp_mask: int, order: int) -> int:
-        """``_alloc_pages()``: from the first node to the end of ``pgdat_list``, then the rest."""
-        if order >= MAX_ORDER:
-            return 0
+    def _alloc_pages(self, gfp_mask: int, order: int) -> int:
+        """From the first node to the end of ``pgdat_list``, then the rest."""
         nodes = self.pgdats()
         first = self._first_node(nodes)
         for pgdat in nodes[first:] + nodes[:first]:

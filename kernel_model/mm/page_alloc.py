@@ -90,6 +90,7 @@ class PageAllocator:
 
     def __init__(self, image: KernelImage, memmap: MemMap | None = None) -> None:
         self._image = image
+        self._events = image.events
         self.memmap = memmap or MemMap(image)
         self.lru = Lru(image, self.memmap)
         self.pressure: MemoryPressure = NoRelief()
@@ -120,10 +121,18 @@ class PageAllocator:
 
     # -- allocating ------------------------------------------------------------------------
 
-    def alloc_pages(self, gfp_mask: int, order: int) -> int:
-        """``2**order`` frames, physically contiguous (book 6.2)."""
-        if order >= MAX_ORDER:
-            return 0
+    def alloc_pages(self, gfp_mask: int, order: int, purpose: str = "kernel") -> int:
+        """``2**order`` frames, physically contiguous (book 6.2).
+
+        ``purpose`` is what the frame ledger writes down as their owner.
+        """
+        page = self._alloc_pages(gfp_mask, order) if order < MAX_ORDER else 0
+        if page:
+            self._events.frame_taken(self.memmap.pfn(page), order, purpose)
+        return page
+
+    def _alloc_pages(self, gfp_mask: int, order: int) -> int:
+        """Which node to ask; with uniform memory there is one."""
         return self.alloc_pages_pgdat(self._contig_page_data, gfp_mask, order)
 
     def alloc_pages_pgdat(self, pgdat: int, gfp_mask: int, order: int) -> int:
@@ -203,27 +212,29 @@ class PageAllocator:
             same_node = zone.view.zone_pgdat == classzone.view.zone_pgdat
             held_order = self._words[memmap.word(page, memmap.index_word)]
             if held_order == order and same_node and zone.vaddr <= classzone.vaddr:
+                self._events.frame_given_back(memmap.pfn(page), order)
                 self._lists.delete(page)
                 self.current.nr_local_pages -= 1
                 memmap.set_count(page, 1)
                 return page
         return 0
 
-    def alloc_page(self, gfp_mask: int) -> int:
-        return self.alloc_pages(gfp_mask, 0)
+    def alloc_page(self, gfp_mask: int, purpose: str = "kernel") -> int:
+        """One frame."""
+        return self.alloc_pages(gfp_mask, 0, purpose)
 
-    def get_free_pages(self, gfp_mask: int, order: int) -> int:
+    def get_free_pages(self, gfp_mask: int, order: int, purpose: str = "kernel") -> int:
         """``__get_free_pages()``: as kernel virtual address, so it must be low memory."""
-        page = self.alloc_pages(gfp_mask, order)
+        page = self.alloc_pages(gfp_mask, order, purpose)
         return phys_to_virt(self.memmap.pfn(page) << PAGE_SHIFT) if page else 0
 
-    def get_free_page(self, gfp_mask: int) -> int:
+    def get_free_page(self, gfp_mask: int, purpose: str = "kernel") -> int:
         """``__get_free_page()``."""
-        return self.get_free_pages(gfp_mask, 0)
+        return self.get_free_pages(gfp_mask, 0, purpose)
 
-    def get_zeroed_page(self, gfp_mask: int) -> int:
+    def get_zeroed_page(self, gfp_mask: int, purpose: str = "kernel") -> int:
         """A frame of zeros, as kernel virtual address."""
-        vaddr = self.get_free_page(gfp_mask)
+        vaddr = self.get_free_page(gfp_mask, purpose)
         if vaddr:
             self._image.ram.fill(virt_to_phys(vaddr), PAGE_SIZE)
         return vaddr
@@ -266,6 +277,7 @@ class PageAllocator:
         index = (page - zone.mem_map) // memmap.page_bytes
         if index & ((1 << order) - 1):
             raise self._refuse(109, f"a block of order {order} must be aligned to it", page)
+        self._events.frame_given_back(memmap.pfn(page), order)
         zone.merge(index, order)
 
     def free_pages(self, page: int, order: int) -> None:

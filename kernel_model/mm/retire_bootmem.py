@@ -8,7 +8,7 @@ made from boot memory.
 
 import numpy as np
 
-from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, virt_to_phys
+from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_frames
@@ -43,13 +43,12 @@ def free_all_bootmem(
             part = clear[start : start + zone.size]
             free[: len(part)] = part
             total += free_frames(memmap, zone, free)
-    map_frame = virt_to_phys(bdata.node_bootmem_map) >> PAGE_SHIFT
-    map_pages = (frames // 8 + PAGE_SIZE - 1) // PAGE_SIZE
-    for pfn in range(map_frame, map_frame + map_pages):
+    map_frames = bootmem.map_frames(bdata)
+    for pfn in map_frames:
         page = memmap.page(pfn)
         memmap.clear_bit(page, PG_RESERVED)
         memmap.set_count(page, 1)
         allocator.free_page(page)
     bdata.node_bootmem_map = 0
-    bootmem.record_free_all(total + map_pages)
-    return total + map_pages
+    bootmem.record_free_all(total + len(map_frames))
+    return total + len(map_frames)

@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 
 from kernel_model.config import Highmem, KernelConfig
-from kernel_model.structs import mmzone, ptrace, sched, statics
+from kernel_model.structs import mmzone, ptrace, sched, statics, swap
 from kernel_model.structs.declare import CType
 
 __all__ = ["Abi", "CType", "Structs"]
@@ -50,6 +50,9 @@ class Structs:
         self.vm_struct = mmzone.VM_STRUCT
         self.resource = mmzone.RESOURCE
         self.task_struct = sched.TASK_STRUCT
+        self.swap_info_struct = swap.SWAP_INFO_STRUCT
+        self.address_space = swap.ADDRESS_SPACE
+        self.wait_queue_t = swap.WAIT_QUEUE
         self.pt_regs = ptrace.PT_REGS
         self.zone_t = mmzone.zone_t(abi)
         self.pg_data_t = mmzone.pg_data_t(self.zone_t)

@@ -9,9 +9,10 @@ knows any structure.
 
 from typing import TYPE_CHECKING, Final
 
-from kernel_model.structs.declare import INT, UCHAR, ULONG, CType, array, pointer, struct
+from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
 from kernel_model.structs.mmzone import BOOTMEM_DATA, LIST_HEAD, MAX_NR_NODES, MAX_NR_ZONES
 from kernel_model.structs.sched import TASK_STRUCT
+from kernel_model.structs.swap import ADDRESS_SPACE, MAX_SWAPFILES, SWAP_INFO_STRUCT
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -57,6 +58,12 @@ def kernel_statics(structs: "Structs") -> CType:
             ("nr_swap_pages", INT),
             ("active_list", LIST_HEAD),
             ("inactive_list", LIST_HEAD),
+            ("page_cache_size", ULONG),
+            ("page_hash_table", pointer("struct page *")),
+            ("page_hash_bits", UINT),
+            ("swapper_space", ADDRESS_SPACE),
+            ("nr_swapfiles", UINT),
+            ("swap_info", array(SWAP_INFO_STRUCT, MAX_SWAPFILES)),
             ("nr_active_pages", ULONG),
             ("nr_inactive_pages", ULONG),
             ("kmap_pte", pointer("void")),

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Swap areas, address spaces of files, and who waits for a page, in C.
+
+Models linux-2.4.22 ``include/linux/swap.h: struct swap_info_struct``, the part of
+``include/linux/fs.h: struct address_space`` that the page cache uses, and
+``include/linux/wait.h: wait_queue_t``.
+"""
+
+from typing import Final
+
+from kernel_model.structs.declare import INT, UINT, ULONG, pointer, struct
+from kernel_model.structs.mmzone import LIST_HEAD
+
+MAX_SWAPFILES: Final = 32
+
+SWAP_INFO_STRUCT: Final = struct(
+    "struct swap_info_struct",
+    [
+        ("flags", UINT),
+        ("swap_map", pointer("unsigned short")),
+        ("lowest_bit", UINT),
+        ("highest_bit", UINT),
+        ("cluster_next", UINT),
+        ("cluster_nr", UINT),
+        ("prio", INT),
+        ("pages", INT),
+        ("max", ULONG),
+        ("next", INT),
+    ],
+)
+
+ADDRESS_SPACE: Final = struct(
+    "struct address_space",
+    [
+        ("clean_pages", LIST_HEAD),
+        ("dirty_pages", LIST_HEAD),
+        ("locked_pages", LIST_HEAD),
+        ("nrpages", ULONG),
+    ],
+)
+
+WAIT_QUEUE: Final = struct(
+    "wait_queue_t",
+    [("flags", UINT), ("task", pointer("struct task_struct")), ("task_list", LIST_HEAD)],
+)
