@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import cpu as cpus
-from harness.crash import CrashReport, crash_report
 from harness.cpu import Stop, StopReason
+from harness.crash import CrashReport, crash_report
 from harness.elf import ElfImage, load_elf
 from harness.guests import guest_path
 from harness.hypercalls import CONSOLE_PORT, Hypercall
+from harness.mmu_faults import error_code_text
 from harness.mmu_spec import walk
+from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem
 from kernel_model.errors import BadInput, MmucheckError
@@ -145,13 +147,15 @@ class Machine:
         if reason.kind is not Stop.HYPERCALL:
             raise GuestStopped(reason)
 
-    def crash(self, cause: str) -> CrashReport:
-        """The report of a guest that cannot go on, made from where the CPU stands."""
+    def crash(self, cause: str, regs: Any = None) -> CrashReport:
+        """The report of a guest that cannot go on: from where the CPU stands, or, given the
+        ``struct pt_regs`` of a trap, from where the trap came."""
 
         def steps(va: int) -> list[str]:
             return walk(self.ram, self.cpu.control, va).describe().splitlines()
 
-        return crash_report(self.cpu, cause, steps)
+        trapped = None if regs is None else saved_registers(regs)
+        return crash_report(self.cpu, cause, steps, trapped)
 
     # -- what the guest asks -------------------------------------------------------------------
 
@@ -190,4 +194,25 @@ class Machine:
             self.on_console(value & 0xFF)
 
     def _unhandled_trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
-        raise GuestDied(self.crash(f"trap {vector}, error code {error_code:#x}, CR2 {cr2:#x}"))
+        raise GuestDied(self.crash(trap_text(vector, error_code, cr2), regs))
+
+
+def trap_text(vector: int, error_code: int, cr2: int) -> str:
+    """A trap in the manual's words: ``#PF at 0x0, error code 4 (U)``."""
+    name = MNEMONICS.get(vector, f"vector {vector}")
+    if vector == PAGE_FAULT:
+        return f"{name} at {cr2:#010x}, error code {error_code_text(error_code)}"
+    return f"{name}, error code {error_code:#x}" if vector in HAS_ERROR_CODE else name
+
+
+def saved_registers(regs: Any) -> dict[str, int]:
+    """The registers in a ``struct pt_regs``, by the names the CPU has for them.
+
+    A trap from ring 0 saves neither ESP nor SS: its stack goes on behind the structure.
+    """
+    names = ("ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "eip", "eflags")
+    saved = {name: int(getattr(regs, name)) for name in names}
+    saved |= {"cs": int(regs.xcs), "ds": int(regs.xds) & 0xFFFF, "es": int(regs.xes) & 0xFFFF}
+    if saved["cs"] & 3:
+        saved |= {"esp": int(regs.esp), "ss": int(regs.xss)}
+    return saved

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from harness.architecture import PF_USER, PF_WRITE
 from harness.crash import CrashReport
-from harness.elf import ElfImage, Segment, SegmentFlags
-from harness.machine import Machine
+from harness.elf import ElfImage, SegmentFlags
+from harness.machine import Machine, trap_text
 from harness.syscalls import SYSCALL_VECTOR, SystemCalls
+from harness.traps import PAGE_FAULT
 from harness.user_memory import read_user
 from kernel_model.arch_i386.pgtable import PAGE_READONLY, PAGE_SHARED
 from kernel_model.errors import BadInput
@@ -89,8 +91,8 @@ class Process:
         self.written: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         self.system_calls = SystemCalls(self)
         self._ended: Ended | None = None
-        self.frames: dict[int, int] = {}
-        """Page number -> PFN of every page of the program."""
+        self.pages: set[int] = set()
+        """The numbers of the program's pages."""
         self.pgd = self._kernel.page_tables.pgd_alloc()
         if not self.pgd:
             raise BadInput("no memory for a page directory: give the machine more --ram")
@@ -104,45 +106,38 @@ class Process:
 
     def _map(self, argv: Sequence[bytes], envp: Sequence[bytes]) -> None:
         for segment in self.program.segments:
-            self._map_segment(segment)
+            writable = bool(segment.flags & SegmentFlags.WRITE)
+            prot = PAGE_SHARED if writable else PAGE_READONLY
+            self._map_bytes(segment.vaddr, segment.data, segment.memsz, prot)
         self.esp, body = initial_stack(argv, envp)
-        first = (STACK_TOP >> PAGE_SHIFT) - STACK_PAGES
-        for page in range(first, first + STACK_PAGES):
-            self._new_page(page, PAGE_SHARED)
-        self._store(self.esp, body)
-
-    def _map_segment(self, segment: Segment) -> None:
-        writable = bool(segment.flags & SegmentFlags.WRITE)
-        for page in range(segment.first_page, segment.last_page + 1):
-            self._new_page(page, PAGE_SHARED if writable else PAGE_READONLY)
-        self._store(segment.vaddr, segment.data)
-
-    def _new_page(self, page: int, prot: int) -> None:
-        if page in self.frames:
-            raise BadInput(f"{self.program.name}: two parts of it want page {page << 12:#x}")
-        pfn = self._kernel.user_memory.new_page(self.pgd, page << PAGE_SHIFT, prot)
-        if pfn < 0:
-            raise BadInput(f"{self.program.name}: does not fit into memory: give more --ram")
-        self.frames[page] = pfn
-        self._machine.ram.fill(pfn << PAGE_SHIFT, PAGE_SIZE)
-
-    def _store(self, vaddr: int, data: bytes) -> None:
-        """Put bytes where the program will find them, whatever its own rights there."""
-        ram, position = self._machine.ram, 0
-        while position < len(data):
-            offset = (vaddr + position) % PAGE_SIZE
-            chunk = data[position : position + PAGE_SIZE - offset]
-            pfn = self.frames[vaddr + position >> PAGE_SHIFT]
-            ram.write((pfn << PAGE_SHIFT) + offset, chunk)
-            position += len(chunk)
+        first = STACK_TOP - STACK_PAGES * PAGE_SIZE
+        self._map_bytes(first, bytes(self.esp - first) + body, STACK_TOP - first, PAGE_SHARED)
         self._machine.cpu.invalidate_all_code()
+
+    def _map_bytes(self, vaddr: int, data: bytes, length: int, prot: int) -> None:
+        """Map the pages of ``length`` bytes at ``vaddr``, with ``data`` in them and then zeros.
+
+        Each page is filled at once: under pressure it may be swapped out for the next one.
+        """
+        offset = vaddr % PAGE_SIZE
+        content = bytes(offset) + data
+        for position in range(0, offset + length, PAGE_SIZE):
+            page = (vaddr - offset + position) >> PAGE_SHIFT
+            if page in self.pages:
+                raise BadInput(f"{self.program.name}: two parts of it want page {page << 12:#x}")
+            pfn = self._kernel.user_memory.new_page(self.pgd, page << PAGE_SHIFT, prot)
+            if pfn < 0:
+                raise BadInput(f"{self.program.name}: does not fit into memory: give more --ram")
+            self.pages.add(page)
+            chunk = content[position : position + PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
+            self._machine.ram.write(pfn << PAGE_SHIFT, chunk)
 
     def release(self) -> None:
         """Give back every frame and table. The process is no more after this."""
         self._machine.cpu.load_cr3(SWAPPER_PG_DIR)
         self._kernel.user_memory.clear_page_tables(self.pgd)
         self._kernel.page_tables.pgd_free(self.pgd)
-        self.frames.clear()
+        self.pages.clear()
 
     # -- its run -----------------------------------------------------------------------------
 
@@ -163,9 +158,17 @@ class Process:
         if vector == SYSCALL_VECTOR:
             self.system_calls.call(regs)
             return
-        cause = f"trap {vector}, error code {error_code:#x}, CR2 {cr2:#x}"
-        report = self._machine.crash(cause)
+        if vector == PAGE_FAULT and self._handle_fault(error_code, cr2):
+            return
+        report = self._machine.crash(trap_text(vector, error_code, cr2), regs)
         self._end(Ended(0, _SIGNALS.get(vector, 11), report))
+
+    def _handle_fault(self, error_code: int, cr2: int) -> bool:
+        """Bring back a page that was swapped out, if that is what the fault is about."""
+        if not error_code & PF_USER:
+            return False
+        write = bool(error_code & PF_WRITE)
+        return self._kernel.user_memory.handle_fault(self.pgd, cr2, write=write)
 
     def _end(self, ended: Ended) -> None:
         self._ended = ended

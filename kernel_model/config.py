@@ -16,6 +16,8 @@ from kernel_model.ram import MAX_RAM, PAGE_SIZE
 
 E820_RAM: Final = 1
 E820_RESERVED: Final = 2
+E820_ACPI: Final = 3
+E820_NVS: Final = 4
 MIB: Final = 1 << 20
 LOW_RAM_END: Final = 0x9F000
 """End of conventional memory; from here to 1 MiB lie the BIOS and the adapters."""
@@ -84,8 +86,10 @@ class KernelConfig:
     ``node_spans`` gives the [first, end) PFNs of each node; without it low memory is cut into
     ``nodes`` equal parts. ``round_robin`` builds the kernel with CONFIG_DISCONTIGMEM but without
     CONFIG_NUMA: allocations take turns over the nodes instead of preferring the local one.
+    ``swap_pages`` is the size of the swap area, its header included; 0: no swap.
     ``spinlock_bytes`` is ``sizeof(spinlock_t)`` of a uniprocessor build: 0, or 4 as gcc 2.95
-    makes it; SMP builds always have 4.
+    makes it; SMP builds always have 4. ``debug_highmem`` is CONFIG_DEBUG_HIGHMEM: the slots of
+    ``kmap_atomic()`` are unmapped after use, and checked.
     """
 
     ram: int = 64 * MIB
@@ -103,6 +107,8 @@ class KernelConfig:
     l1_cache_bytes: int = 32
     spinlock_bytes: int = 0
     register_memory: bool = True
+    swap_pages: int = 0
+    debug_highmem: bool = False
 
     def __post_init__(self) -> None:
         if not self.e820:

@@ -35,6 +35,10 @@ class MemoryListener(Protocol):
     def page_unmapped(self, mm: int, vaddr: int) -> None:
         """The page at ``vaddr`` means nothing any more."""
 
+    def page_abandoned(self, mm: int, vaddr: int) -> None:
+        """Nobody uses the page at ``vaddr`` any more, but it stays mapped until it is mapped
+        anew: its frame may be given back before."""
+
 
 class Announcer:
     """Passes each event on to every listener, in the order in which they joined."""
@@ -57,3 +61,7 @@ class Announcer:
     def page_unmapped(self, mm: int, vaddr: int) -> None:
         for listener in self.listeners:
             listener.page_unmapped(mm, vaddr)
+
+    def page_abandoned(self, mm: int, vaddr: int) -> None:
+        for listener in self.listeners:
+            listener.page_abandoned(mm, vaddr)

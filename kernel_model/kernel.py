@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.head import startup_32
+from kernel_model.arch_i386.highmem import direct_or_high
 from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
@@ -22,8 +23,14 @@ from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.memory import UserMemory
+from kernel_model.mm.oom_kill import OomKiller
+from kernel_model.mm.page_lock import PageLocks
+from kernel_model.mm.swap_state import SwapCache
+from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.mm.vmscan import Vmscan
 
 __all__ = ["Kernel", "boot"]
 
@@ -44,6 +51,7 @@ class Kernel:
         self.layout: Layout = memory(self.image, self.bootmem)
         self.allocator = self.layout.allocator
         self.tlb = Tlb(self.image, NoProcessor())
+        self.highmem = direct_or_high(self.image, self.allocator.memmap, self.tables, self.tlb)
         self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb, self.layout)
         startup_32(self.ram)
 
@@ -62,10 +70,11 @@ class Kernel:
         """``VMALLOC_START`` and ``VMALLOC_END``."""
         return vmalloc_start(self.statics.high_memory), vmalloc_end(self.config)
 
-    def start_kernel(self, processor: Processor | None = None) -> None:
-        """Boot to the end of ``mem_init()``, on ``processor`` or on none."""
-        for _ in self.boot_steps(processor):
-            pass
+    def start_kernel(self, processor: Processor | None = None, *, until: str = "") -> None:
+        """Boot on ``processor`` or on none, to the end or until the step of that name is done."""
+        for step in self.boot_steps(processor):
+            if step == until:
+                return
 
     def boot_steps(self, processor: Processor | None = None) -> Iterator[str]:
         """Boot step by step; yields the name of each when it is done."""
@@ -78,6 +87,7 @@ class Kernel:
             ("paging_init", self.paging.paging_init),
             ("register_memory", self._register_memory),
             ("mem_init", self._mem_init),
+            ("page_cache_init", self._page_cache_init),
         ]
         for name, step in steps:
             self.bootmem.phase = name
@@ -103,6 +113,23 @@ class Kernel:
         )
         self.user_memory = UserMemory(self.image, self.allocator, self.page_tables, self.tlb)
 
+    def _page_cache_init(self) -> None:
+        """The page cache, swap, and with them the power to reclaim memory."""
+        image, allocator = self.image, self.allocator
+        self.page_cache = PageCache(image, allocator)
+        self.page_cache.page_cache_init(int(self.statics.num_mappedpages))
+        self.page_locks = PageLocks(image, allocator)
+        self.swap_areas = SwapAreas(image, allocator)
+        swap = SwapCache(image, allocator, self.page_cache, self.swap_areas, self.tlb)
+        self.user_memory.swap = self.swap_cache = swap
+        self.oom_killer = OomKiller(image)
+        self.vmscan = Vmscan(
+            image, allocator, swap, self.user_memory.swap_out, self.oom_killer.out_of_memory
+        )
+        allocator.pressure = self.vmscan
+        if self.config.swap_pages:
+            self.swap_areas.swapon(self.config.swap_pages)
+
     def prepare_secondary(self) -> None:
         """Before a CPU joins: it turns paging on at a low address, so low memory is mapped there
         again, until :meth:`attach`."""
@@ -115,7 +142,8 @@ class Kernel:
 
     def kernel_mappings(self) -> list[KernelMapping]:
         """What the kernel means its part of the address space to be, from its records."""
-        return kernel_mappings(self.image, fixed_addresses(self.config))
+        booted = kernel_mappings(self.image, fixed_addresses(self.config))
+        return [*booted, *self.highmem.mappings()]
 
 
 def boot(config: KernelConfig | None = None) -> Kernel:

@@ -89,7 +89,7 @@ def _run_program(
 
     pc = Machine(Kernel(machine.config()), limits=limits)
     process = Process(pc, image, [os.fsencode(text) for text in argv], output=_write)
-    pages = len(process.frames)
+    pages = len(process.pages)
     ended = process.run()
     calls = process.system_calls
     result: dict[str, Any] = {
@@ -103,7 +103,7 @@ def _run_program(
     }
     if ended.report is not None:
         result["message"] = f"{image.name}: {ended.signal_name}\n{ended.report}"
-        result["report"] = ended.report.as_json()
+        result["report"] = ended.report.as_dict()
     return result
 
 

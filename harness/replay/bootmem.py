@@ -126,6 +126,8 @@ class _Run:
         self._equal("bitmap_pfn", recorded["bitmap_pfn"], map_pfn)
         for number, operation in enumerate(recorded["last_ops"]):
             self._operation(f"{self._where}.last_ops[{number}]", operation)
+        pages = kernel.bootmem.calls[-1].result
+        self._equal("free_all_bootmem_ret", recorded["free_all_bootmem_ret"], pages)
         self._equal("state", recorded["state"], self._zones())
 
     def _zones(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class _Run:
         self._recorded = recorded
         self._comparison = comparison
         self._kernel = kernel = Kernel(trace.kernel_config())
-        kernel.start_kernel()
+        kernel.start_kernel(until="mem_init")
         self._allocator = kernel.allocator
         self._zones = zones_of(kernel, kernel.image.symbol("contig_page_data"))
         self._operations: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

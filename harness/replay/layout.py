@@ -83,7 +83,7 @@ def build_constants(config: KernelConfig) -> dict[str, int]:
         "__end_of_fixed_addresses": fixed.end,
         "fixrange_vaddr_start": fixed.lowest & -levels.pmd_size,
         "PKMAP_BASE": fixmap.PKMAP_BASE,
-        "LAST_PKMAP": fixmap.last_pkmap(config),
+        "LAST_PKMAP": fixmap.last_pkmap(config.pae),
         "KM_TYPE_NR": fixmap.KM_TYPE_NR,
         "NR_CPUS": config.nr_cpus,
         "FIX_KMAP_END": kmap_begin + fixmap.KM_TYPE_NR * config.nr_cpus - 1,

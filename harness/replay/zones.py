@@ -22,7 +22,7 @@ _NOTHING = {"present": 0}
 
 def replay(trace: Trace, comparison: Comparison) -> None:
     kernel = Kernel(trace.kernel_config())
-    kernel.start_kernel()
+    kernel.start_kernel(until="mem_init")
     observed = observe(kernel)
     known = {"topic", "config", "abi", "mem_mb", "highmem", "pse", "pge", "register_memory_called"}
     for name, value in trace.data.items():

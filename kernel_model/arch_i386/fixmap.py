@@ -66,9 +66,9 @@ def fixed_addresses(config: KernelConfig) -> FixedAddresses:
     return FixedAddresses(slots, position, position + NR_FIX_BTMAPS)
 
 
-def last_pkmap(config: KernelConfig) -> int:
+def last_pkmap(pae: bool) -> int:
     """``LAST_PKMAP``: pages in the window for ``kmap()``, one page table's worth."""
-    return 512 if config.pae else 1024
+    return 512 if pae else 1024
 
 
 def vmalloc_end(config: KernelConfig) -> int:

@@ -104,7 +104,7 @@ class PagingInit:
                 self._map_direct(tables.pmd_offset(pgdp, below), below, end)
         self.fixrange_init(fixed_addresses(self._image.config).lowest, END_OF_ADDRESS_SPACE)
         if self._image.config.highmem is not Highmem.NONE:
-            pkmap_end = PKMAP_BASE + PAGE_SIZE * last_pkmap(self._image.config)
+            pkmap_end = PKMAP_BASE + PAGE_SIZE * last_pkmap(self._image.config.pae)
             self.fixrange_init(PKMAP_BASE, pkmap_end)
             pmdp = tables.pmd_offset(tables.pgd_offset(SWAPPER_PG_DIR, PKMAP_BASE), PKMAP_BASE)
             self._statics.pkmap_page_table = phys_to_virt(tables.pte_offset(pmdp, PKMAP_BASE))

@@ -36,6 +36,10 @@ class Processor(Protocol):
     def flush_tlb_global(self) -> None:
         """Toggle CR4.PGE: drop all translations (``__flush_tlb_global``)."""
 
+    def snoop(self, paddr: int, length: int) -> None:
+        """Somebody else wrote ``length`` bytes of RAM, as a disk does. A real CPU sees it on the
+        bus; an emulated one must be told, for it may keep code it translated from there."""
+
 
 class NoProcessor:
     """Registers without a CPU: there is no TLB, so nothing needs a flush."""
@@ -66,4 +70,7 @@ class NoProcessor:
         """Nothing is cached."""
 
     def flush_tlb_global(self) -> None:
+        """Nothing is cached."""
+
+    def snoop(self, paddr: int, length: int) -> None:
         """Nothing is cached."""

@@ -19,13 +19,26 @@ from kernel_model.arch_i386.page import (
     pfn_down,
     pfn_up,
 )
-from kernel_model.config import E820_RAM, E820Entry, Highmem, KernelConfig
+from kernel_model.config import (
+    E820_ACPI,
+    E820_NVS,
+    E820_RAM,
+    E820Entry,
+    Highmem,
+    KernelConfig,
+)
 from kernel_model.image import END, TEXT, KernelImage
 from kernel_model.mm.bootmem import Bootmem
+from kernel_model.resource import IORESOURCE_BUSY, IORESOURCE_MEM, Resources
 
 HIGH_MEMORY: Final = TEXT
 _MIN_LOWMEM_PFN: Final = 64 << 20 >> PAGE_SHIFT
 _RESOURCE_LIMIT: Final = 1 << 32
+_RESOURCE_NAMES: Final = {
+    E820_RAM: "System RAM",
+    E820_ACPI: "ACPI Tables",
+    E820_NVS: "ACPI Non-volatile Storage",
+}
 
 
 def pages_to_mb(pages: int) -> int:
@@ -147,15 +160,21 @@ def setup_memory(image: KernelImage, bootmem: Bootmem) -> None:
 
 
 def register_memory(image: KernelImage, bootmem: Bootmem) -> None:
-    """A ``struct resource`` for each e820 entry below 4 GiB, from boot memory."""
-    statics, resource = image.statics, image.structs.resource
-    names = b"System RAM\0reserved\0"
-    statics.resource_names[: len(names)] = list(names)
+    """A ``struct resource`` for each e820 entry below 4 GiB, from boot memory; the range of RAM
+    that holds the kernel gets its code and data below it. A request that fails is ignored."""
+    resources = Resources(image)
+    resources.init_static()
+    iomem = image.symbol("iomem_resource")
+    resources.request(iomem, image.symbol("rom_resources"))
     for entry in image.config.e820:
         if entry.end > _RESOURCE_LIMIT:
             continue
-        view = image.at(resource, bootmem.alloc_bootmem_low(resource.size))
-        name_offset = 0 if entry.type == E820_RAM else names.index(b"reserved")
-        view.name = image.symbol("resource_names") + name_offset
-        view.start, view.end = entry.addr, entry.end - 1
-        view.flags = 0x80000200
+        resource = bootmem.alloc_bootmem_low(image.structs.resource.size)
+        name = _RESOURCE_NAMES.get(entry.type, "reserved")
+        flags = IORESOURCE_MEM | IORESOURCE_BUSY
+        resources.init(resource, name, entry.addr, entry.end - 1, flags)
+        resources.request(iomem, resource)
+        if entry.type == E820_RAM:
+            resources.request(resource, image.symbol("code_resource"))
+            resources.request(resource, image.symbol("data_resource"))
+    resources.request(iomem, image.symbol("vram_resource"))

@@ -52,7 +52,7 @@ class Structs:
         self.task_struct = sched.TASK_STRUCT
         self.swap_info_struct = swap.SWAP_INFO_STRUCT
         self.address_space = swap.ADDRESS_SPACE
-        self.wait_queue_t = swap.WAIT_QUEUE
+        self.page_waiter = swap.PAGE_WAITER
         self.pt_regs = ptrace.PT_REGS
         self.zone_t = mmzone.zone_t(abi)
         self.pg_data_t = mmzone.pg_data_t(self.zone_t)

@@ -50,12 +50,14 @@ def _forward(kind: CType) -> str:
     return f"{name};\n" if name == kind.spelling else f"typedef {name} {kind.spelling};\n"
 
 
-def _definition(kind: CType) -> str:
+def definition(kind: CType) -> str:
+    """``kind`` and its fields in C."""
     body = "".join(f"\t{member.declaration(name)};\n" for name, member in kind.members)
     return f"{_struct_name(kind)} {{\n{body}}};\n"
 
 
-def _checks(kind: CType) -> str:
+def checks(kind: CType) -> str:
+    """Assertions that the C compiler gives ``kind`` the size and offsets it has here."""
     lines = [f'_Static_assert(sizeof({kind.spelling}) == {kind.size}, "{_tag(kind)}");']
     lines += [
         f"_Static_assert(__builtin_offsetof({kind.spelling}, {name}) == {kind.offset(name)}, "
@@ -97,11 +99,11 @@ def header_text(variant: str) -> str:
         for name, _ in structs.kernel_statics.members
     )
     forward = "".join(_forward(kind) for kind in kinds)
-    definitions = "\n".join(_definition(kind) for kind in kinds)
-    checks = "\n".join(_checks(kind) for kind in kinds)
+    definitions = "\n".join(definition(kind) for kind in kinds)
+    assertions = "\n".join(checks(kind) for kind in kinds)
     return (
         f"{text}{symbols}\n#ifndef __ASSEMBLER__\ntypedef int atomic_t;\n{forward}\n{definitions}\n"
-        f"#define statics ((struct kernel_statics *)KERNEL_STATICS)\n\n{checks}\n"
+        f"#define statics ((struct kernel_statics *)KERNEL_STATICS)\n\n{assertions}\n"
         f"{_layout_table(kinds)}#endif\n#endif\n"
     )
 

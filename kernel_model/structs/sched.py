@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of a process descriptor that the page allocator uses.
+"""The part of a process descriptor that memory management uses.
 
 Models fields of linux-2.4.22 ``include/linux/sched.h: struct task_struct``; it is no layout of
 the whole structure.
@@ -17,5 +17,6 @@ TASK_STRUCT: Final = struct(
         ("local_pages", LIST_HEAD),
         ("allocation_order", UINT),
         ("nr_local_pages", INT),
+        ("processor", INT),
     ],
 )

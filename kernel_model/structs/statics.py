@@ -9,8 +9,15 @@ knows any structure.
 
 from typing import TYPE_CHECKING, Final
 
+from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
-from kernel_model.structs.mmzone import BOOTMEM_DATA, LIST_HEAD, MAX_NR_NODES, MAX_NR_ZONES
+from kernel_model.structs.mmzone import (
+    BOOTMEM_DATA,
+    LIST_HEAD,
+    MAX_NR_NODES,
+    MAX_NR_ZONES,
+    RESOURCE,
+)
 from kernel_model.structs.sched import TASK_STRUCT
 from kernel_model.structs.swap import ADDRESS_SPACE, MAX_SWAPFILES, SWAP_INFO_STRUCT
 
@@ -21,6 +28,8 @@ MAX_MODELLED_NODES: Final = 4
 """Node 0 has the ``contig_`` objects, each further node one of the ``discontig_`` ones."""
 STATICS: Final = 0x380000
 """Physical address of the static objects, inside the image (0x100000 to 0x400000)."""
+
+MAXROMS: Final = 6
 
 CPUINFO_X86: Final = struct(
     "struct cpuinfo_x86",
@@ -34,6 +43,15 @@ CPUINFO_X86: Final = struct(
     ],
 )
 """The part of ``boot_cpu_data`` that memory management uses (asm-i386/processor.h)."""
+
+
+def _highmem_statics(structs: "Structs") -> list[tuple[str, CType]]:
+    """The variables of mm/highmem.c, which is compiled with high memory only."""
+    return [
+        ("pkmap_count", array(INT, last_pkmap(structs.abi.pae))),
+        ("last_pkmap_nr", UINT),
+        ("pkmap_map_wait", structs.wait_queue_head_t),
+    ]
 
 
 def kernel_statics(structs: "Structs") -> CType:
@@ -75,10 +93,16 @@ def kernel_statics(structs: "Structs") -> CType:
             ("boot_cpu_data", CPUINFO_X86),
             ("init_task", TASK_STRUCT),
             ("zone_names", array(UCHAR, 24)),
-            ("resource_names", array(UCHAR, 48)),
+            ("resource_names", array(UCHAR, 128)),
+            ("iomem_resource", RESOURCE),
+            ("code_resource", RESOURCE),
+            ("data_resource", RESOURCE),
+            ("vram_resource", RESOURCE),
+            ("rom_resources", array(RESOURCE, MAXROMS)),
             ("contig_bootmem_data", BOOTMEM_DATA),
             ("contig_page_data", structs.pg_data_t),
             ("discontig_bootmem_data", array(BOOTMEM_DATA, MAX_MODELLED_NODES - 1)),
             ("discontig_page_data", array(structs.pg_data_t, MAX_MODELLED_NODES - 1)),
+            *(_highmem_statics(structs) if structs.abi.highmem else ()),
         ],
     )

@@ -3,7 +3,7 @@
 
 Models linux-2.4.22 ``include/linux/swap.h: struct swap_info_struct``, the part of
 ``include/linux/fs.h: struct address_space`` that the page cache uses, and
-``include/linux/wait.h: wait_queue_t``.
+``include/linux/wait.h: wait_queue_t``, which is the first part of a ``page_waiter``.
 """
 
 from typing import Final
@@ -39,7 +39,13 @@ ADDRESS_SPACE: Final = struct(
     ],
 )
 
-WAIT_QUEUE: Final = struct(
-    "wait_queue_t",
-    [("flags", UINT), ("task", pointer("struct task_struct")), ("task_list", LIST_HEAD)],
+PAGE_WAITER: Final = struct(
+    "struct page_waiter",
+    [
+        ("flags", UINT),
+        ("task", pointer("struct task_struct")),
+        ("task_list", LIST_HEAD),
+        ("page", pointer("struct page")),
+    ],
 )
+"""A ``wait_queue_t``, and behind it the frame that its task sleeps for."""

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Choosing who dies when memory is out.
+
+Models linux-2.4.22 ``mm/oom_kill.c``: ``badness()``, ``select_bad_process()``,
+``out_of_memory()``. What can fail: a machine with nobody left to kill panics, a
+:class:`KernelPanic`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isqrt
+
+from kernel_model.errors import KernelPanic
+from kernel_model.image import KernelImage
+
+PID_INIT = 1
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A process as the killer sees it. ``total_vm`` is in pages, times are in seconds."""
+
+    pid: int
+    name: str
+    total_vm: int
+    cpu_time: int = 0
+    run_time: int = 0
+    nice: int = 0
+    superuser: bool = False
+    raw_io: bool = False
+    dying: bool = False
+    kill: Callable[[], None] = lambda: None
+
+
+def badness(process: Candidate) -> int:
+    """How much good killing it would do: big and young and unimportant is worst.
+
+    The kernel counts CPU time in units of 8 seconds, run time in units of 1024.
+    """
+    points = process.total_vm
+    if root := isqrt(process.cpu_time >> 3):
+        points //= root
+    if root := isqrt(isqrt(process.run_time >> 10)):
+        points //= root
+    if process.nice > 0:
+        points *= 2
+    if process.superuser:
+        points //= 4
+    if process.raw_io:
+        points //= 4
+    return points
+
+
+def select_bad_process(processes: list[Candidate]) -> Candidate | None:
+    """The worst one; init and the idle task are never chosen."""
+    chosen, most = None, 0
+    for process in processes:
+        if process.pid > PID_INIT and not process.dying and badness(process) > most:
+            chosen, most = process, badness(process)
+    return chosen
+
+
+class OomKiller:
+    """``out_of_memory()`` of one machine. Whoever runs processes adds them to ``processes``."""
+
+    def __init__(self, image: KernelImage) -> None:
+        self._image = image
+        self.processes: list[Candidate] = []
+
+    def out_of_memory(self) -> None:
+        """Kill somebody, unless swap has room left: then reclaim was only unlucky.
+
+        The kernel also waits until it failed ten times in the course of seconds; nothing here
+        takes time, so the first failure counts.
+        """
+        if self._image.statics.nr_swap_pages > 0:
+            return
+        if not self.processes or any(process.dying for process in self.processes):
+            return
+        chosen = select_bad_process(self.processes)
+        if chosen is None:
+            raise KernelPanic("Out of memory and no killable processes...")
+        self._image.printk(f"<3>Out of Memory: Killed process {chosen.pid} ({chosen.name}).\n")
+        chosen.dying = True
+        chosen.kill()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The swap cache: frames whose contents have a slot in a swap area.
+
+Models linux-2.4.22 ``mm/swap_state.c`` and ``mm/swapfile.c: can_share_swap_page()``,
+``remove_exclusive_swap_page()``. In RAM: the page cache with ``swapper_space`` as the address
+space and the ``swp_entry_t`` as the index. Reading and writing a slot takes no time here, so a
+frame is unlocked again when :meth:`SwapCache.writepage` returns.
+"""
+
+from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE
+from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.errors import KernelBug
+from kernel_model.image import KernelImage
+from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.gfp import GFP_HIGHUSER
+from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.page_flags import PG_DIRTY, PG_LAUNDER, PG_LOCKED, PG_UPTODATE
+from kernel_model.mm.swapfile import SwapAreas
+
+
+class SwapCache:
+    """The swap cache of one machine; pages are ``struct page *``."""
+
+    def __init__(
+        self,
+        image: KernelImage,
+        allocator: PageAllocator,
+        cache: PageCache,
+        areas: SwapAreas,
+        tlb: Tlb,
+    ) -> None:
+        self._tlb = tlb
+        self._allocator = allocator
+        self._memmap = allocator.memmap
+        self._words = image.ram.words
+        self.cache = cache
+        self.areas = areas
+        self.swapper_space = image.symbol("swapper_space")
+
+    def entry(self, page: int) -> int:
+        """The slot of a frame in the swap cache; 0 when it is not in it (``PageSwapCache``)."""
+        memmap = self._memmap
+        if self._words[memmap.word(page, memmap.mapping_word)] != self.swapper_space:
+            return 0
+        return self._words[memmap.word(page, memmap.index_word)]
+
+    def lookup(self, entry: int) -> int:
+        """The frame that holds a slot's contents, with one more reference; 0: none does."""
+        page = self.cache.find_page(self.swapper_space, entry)
+        if page:
+            self._memmap.set_count(page, self._memmap.count(page) + 1)
+        return page
+
+    def add(self, page: int, entry: int) -> bool:
+        """Cache a frame under its slot, locked. False when the slot has been freed meanwhile."""
+        if not self.areas.swap_duplicate(entry):
+            return False
+        if self.cache.find_page(self.swapper_space, entry):
+            self.areas.swap_free(entry)
+            return False
+        self.cache.add_to_page_cache(page, self.swapper_space, entry)
+        return True
+
+    def remove(self, page: int) -> None:
+        """``__delete_from_swap_cache()`` and the slot's reference that went with it."""
+        entry = self.entry(page)
+        if not entry or not self._memmap.test(page, PG_LOCKED):
+            raise KernelBug("swap_state.c", 100, "not locked, or not in the swap cache")
+        self._memmap.clear_bit(page, PG_DIRTY)
+        self.cache.remove_inode_page(page)
+        self.areas.swap_free(entry)
+
+    def remove_exclusive(self, page: int) -> bool:
+        """Drop a locked frame from the cache if nobody but the caller and the cache has it."""
+        entry = self.entry(page)
+        if not entry or self._memmap.count(page) != 2 or self.areas.swap_count(entry) != 1:
+            return False
+        self.remove(page)
+        self._memmap.set_bit(page, PG_DIRTY)
+        self._allocator.free_page(page)
+        return True
+
+    def can_share(self, page: int) -> bool:
+        """Whether the one who maps a locked frame may write to it without a copy."""
+        count = self._memmap.count(page)
+        if count == 1:
+            return True
+        return count == 2 and bool(self.entry(page)) and self.remove_exclusive(page)
+
+    def writepage(self, page: int) -> None:
+        """``swap_writepage()``: write a locked frame to its slot, unless nobody wants it."""
+        if not self.remove_exclusive(page):
+            self.areas.write(self.entry(page), self._memmap.pfn(page) << PAGE_SHIFT)
+        self._memmap.clear_bit(page, PG_LAUNDER)
+        self._memmap.clear_bit(page, PG_LOCKED)
+
+    def read(self, entry: int) -> int:
+        """``read_swap_cache_async()``: a frame with the slot's contents, with a reference.
+
+        0 when memory is out or the slot was freed.
+        """
+        if page := self.lookup(entry):
+            return page
+        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        if not page:
+            return 0
+        if not self.add(page, entry):
+            self._allocator.free_page(page)
+            return 0
+        paddr = self._memmap.pfn(page) << PAGE_SHIFT
+        self.areas.read(entry, paddr)
+        self._tlb.processor.snoop(paddr, PAGE_SIZE)
+        self._memmap.set_bit(page, PG_UPTODATE)
+        self._memmap.clear_bit(page, PG_LOCKED)
+        return page
+
+    def free_page_and_swap_cache(self, page: int) -> None:
+        """A mapping of the frame ends: drop its reference, and the cache's if it was the last."""
+        memmap = self._memmap
+        if self.entry(page) and not memmap.test(page, PG_LOCKED):
+            memmap.set_bit(page, PG_LOCKED)
+            self.remove_exclusive(page)
+            memmap.clear_bit(page, PG_LOCKED)
+        self._allocator.free_page(page)
+
+    def free_swap_and_cache(self, entry: int) -> None:
+        """A PTE that held a slot ends: the slot has a user less, and may need its frame no more."""
+        if self.areas.swap_free(entry) != 1:
+            return
+        memmap = self._memmap
+        page = self.cache.find_page(self.swapper_space, entry)
+        if not page or memmap.test(page, PG_LOCKED):
+            return
+        if memmap.count(page) == 1:
+            memmap.set_bit(page, PG_LOCKED)
+            self.remove(page)
+            memmap.clear_bit(page, PG_LOCKED)
+            self._allocator.free_page(page)

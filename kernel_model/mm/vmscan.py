@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Getting frames back: from the page cache, from processes, by kswapd and in one's own name.
+
+Models linux-2.4.22 ``mm/vmscan.c``: ``try_to_free_pages_zone()``, ``shrink_caches()``,
+``shrink_cache()``, ``refill_inactive()``, ``kswapd_balance()`` (book 2.2.1, 6.2). In RAM: the
+LRU lists, the page cache, the zones' watermarks and ``need_balance``. Everything happens at
+once here: a frame that is written is clean when the call returns.
+
+What can fail: a frame on the wrong list is a :class:`KernelBug`; a kernel that finds nothing to
+reclaim calls ``out_of_memory()``.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from kernel_model.errors import EndlessLoop, KernelBug
+from kernel_model.image import KernelImage
+from kernel_model.lists import Lists
+from kernel_model.mm.buddy import Buddy
+from kernel_model.mm.gfp import GFP_BIT_FS, GFP_KSWAPD, PF_MEMALLOC
+from kernel_model.mm.mmzone import for_each_zone
+from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.page_flags import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_LAUNDER,
+    PG_LOCKED,
+    PG_LRU,
+    PG_REFERENCED,
+)
+from kernel_model.mm.swap_state import SwapCache
+
+DEF_PRIORITY: Final = 6
+SWAP_CLUSTER_MAX: Final = 32
+_FRUITLESS_YIELDS: Final = 64
+"""Yields in a row without one more free frame, after which nothing will ever change."""
+
+SwapOut = Callable[[Buddy], bool]
+"""``swap_out()``: unmap frames of the class zone from processes; whether it got enough."""
+
+
+class Vmscan:
+    """Reclaim of one machine. It answers the page allocator as its ``MemoryPressure``."""
+
+    def __init__(
+        self,
+        image: KernelImage,
+        allocator: PageAllocator,
+        swap_cache: SwapCache,
+        swap_out: SwapOut,
+        out_of_memory: Callable[[], None],
+    ) -> None:
+        self._image = image
+        self._statics = image.statics
+        self._allocator = allocator
+        self._memmap = allocator.memmap
+        self._lru = allocator.lru
+        self._lists = Lists(image.ram)
+        self._swap_cache = swap_cache
+        self._swap_out = swap_out
+        self._out_of_memory = out_of_memory
+        self._lru_offset = image.structs.page.offset("lru")
+        self._words = image.ram.words
+        self._fruitless = 0
+        self._free_at_last_yield = -1
+        self.kswapd_awake = False
+
+    # -- what the page allocator asks --------------------------------------------------------
+
+    def wake_kswapd(self) -> None:
+        """It runs when the allocation yields, or when :meth:`kswapd` is called."""
+        self.kswapd_awake = True
+
+    def yield_cpu(self) -> None:
+        """Others run: kswapd, and whoever the out-of-memory killer chose dies."""
+        self.kswapd()
+        free = self._allocator.nr_free_pages()
+        self._fruitless = self._fruitless + 1 if free <= self._free_at_last_yield else 0
+        self._free_at_last_yield = free
+        if self._fruitless >= _FRUITLESS_YIELDS:
+            self._fruitless = 0
+            raise EndlessLoop("__alloc_pages: nothing can be reclaimed and nobody will free any")
+
+    def try_to_free_pages_zone(self, classzone: int, gfp_mask: int) -> int:
+        """Look for 32 frames with ever more effort; 0 and the killer if they are not there."""
+        zone = self._allocator.zone(classzone)
+        wanted = SWAP_CLUSTER_MAX
+        for priority in range(DEF_PRIORITY, 0, -1):
+            wanted = self.shrink_caches(zone, priority, gfp_mask, wanted)
+            if wanted <= 0:
+                return 1
+        self._out_of_memory()
+        return 0
+
+    # -- shrinking -----------------------------------------------------------------------------
+
+    def shrink_caches(self, classzone: Buddy, priority: int, gfp_mask: int, wanted: int) -> int:
+        """Free up to ``wanted`` frames. Returns how many are still wanted."""
+        active = int(self._statics.nr_active_pages)
+        inactive = int(self._statics.nr_inactive_pages)
+        self.refill_inactive(wanted * active // ((inactive + 1) * 2))
+        return max(self.shrink_cache(wanted, classzone, gfp_mask, priority), 0)
+
+    def refill_inactive(self, count: int) -> None:
+        """Move ``count`` frames that were not used lately from the active to the inactive list.
+
+        One that was used goes round once more, its mark taken away.
+        """
+        memmap, lru = self._memmap, self._lru
+        entry = self._lists.last(lru.active_list)
+        while count > 0 and entry != lru.active_list:
+            page = entry - self._lru_offset
+            entry = self._previous(entry)
+            if memmap.test(page, PG_REFERENCED):
+                memmap.clear_bit(page, PG_REFERENCED)
+                self._lists.delete(page + self._lru_offset)
+                self._lists.add(page + self._lru_offset, lru.active_list)
+                continue
+            count -= 1
+            lru.del_page_from_active_list(page)
+            lru.add_page_to_inactive_list(page)
+            memmap.set_bit(page, PG_REFERENCED)
+
+    def _previous(self, entry: int) -> int:
+        return self._lists.last(entry)
+
+    def shrink_cache(self, wanted: int, classzone: Buddy, gfp_mask: int, priority: int) -> int:
+        """Free unused cached frames from the tail of the inactive list.
+
+        Too many frames that processes map make it swap out instead. Returns how many frames
+        are still wanted.
+        """
+        lru = self._lru
+        max_scan = int(self._statics.nr_inactive_pages) // priority
+        max_mapped = min(wanted << (10 - priority), max_scan // 10)
+        while max_scan > 0 and not self._lists.empty(lru.inactive_list):
+            max_scan -= 1
+            entry = self._lists.last(lru.inactive_list)
+            page = entry - self._lru_offset
+            self._check_inactive(page)
+            self._lists.delete(entry)
+            self._lists.add(entry, lru.inactive_list)
+            if not self._memmap.count(page) or not self._in_class(page, classzone):
+                continue
+            if not self._freeable(page):
+                max_mapped -= 1
+                if max_mapped >= 0:
+                    continue
+                self._swap_out(classzone)
+                return wanted
+            if self._reclaim(page, gfp_mask):
+                wanted -= 1
+                if not wanted:
+                    break
+        return wanted
+
+    def _check_inactive(self, page: int) -> None:
+        flags = self._memmap.flags(page)
+        if not flags & 1 << PG_LRU or flags & 1 << PG_ACTIVE:
+            pfn = self._memmap.pfn(page)
+            raise KernelBug("vmscan.c", 360, f"frame {pfn:#x} is on the wrong LRU list")
+
+    def _in_class(self, page: int, classzone: Buddy) -> bool:
+        """``memclass()``: freeing this frame helps an allocation from the class zone."""
+        zone = self._allocator.page_zone(page)
+        same_node = zone.view.zone_pgdat == classzone.view.zone_pgdat
+        return bool(same_node and zone.vaddr <= classzone.vaddr)
+
+    def _freeable(self, page: int) -> bool:
+        """In a page cache, and nobody but the cache has it."""
+        mapping = self._words[self._memmap.word(page, self._memmap.mapping_word)]
+        return bool(mapping) and self._memmap.count(page) == 1
+
+    def _reclaim(self, page: int, gfp_mask: int) -> bool:
+        """Write the frame if it is dirty, else free it. True when it was freed."""
+        memmap = self._memmap
+        if memmap.test(page, PG_LOCKED):
+            return False
+        memmap.set_bit(page, PG_LOCKED)
+        if memmap.test(page, PG_DIRTY):
+            if gfp_mask & GFP_BIT_FS:
+                self._write(page)
+            else:
+                memmap.clear_bit(page, PG_LOCKED)
+            return False
+        self._remove_from_cache(page)
+        self._lru.delete(page)
+        memmap.clear_bit(page, PG_LOCKED)
+        self._allocator.free_page(page)
+        return True
+
+    def _write(self, page: int) -> None:
+        memmap = self._memmap
+        memmap.clear_bit(page, PG_DIRTY)
+        memmap.set_bit(page, PG_LAUNDER)
+        memmap.set_count(page, memmap.count(page) + 1)
+        self._swap_cache.writepage(page)
+        self._allocator.free_page(page)
+
+    def _remove_from_cache(self, page: int) -> None:
+        if self._swap_cache.entry(page):
+            self._swap_cache.remove(page)
+        else:
+            self._swap_cache.cache.remove_inode_page(page)
+
+    # -- kswapd ----------------------------------------------------------------------------------
+
+    def kswapd(self) -> None:
+        """Let kswapd run, if it was woken: it brings every zone up to ``pages_high``."""
+        if not self.kswapd_awake:
+            return
+        current = self._allocator.current
+        had = current.flags & PF_MEMALLOC
+        current.flags |= PF_MEMALLOC
+        try:
+            while self.kswapd_balance():
+                pass
+        finally:
+            current.flags = current.flags & ~PF_MEMALLOC & 0xFFFFFFFF | had
+        self.kswapd_awake = False
+
+    def kswapd_balance(self) -> bool:
+        """One round over the zones that need it, highest first. Whether one still does."""
+        again = False
+        for zone in reversed(list(for_each_zone(self._image))):
+            if not zone.view.need_balance:
+                continue
+            if not self.try_to_free_pages_zone(zone.vaddr, GFP_KSWAPD):
+                zone.view.need_balance = 0
+                continue
+            if zone.free_pages > int(zone.view.pages_high):
+                zone.view.need_balance = 0
+            else:
+                again = True
+        return again

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""/proc/pagetypeinfo: the frames of each zone by what they are used for.
+
+Linux 2.4 has no such file, and the one of later kernels speaks of migrate types, which 2.4 does
+not know. So this is a table of its own. Each frame has one kind, told from the free lists and
+from ``page->flags``; the kinds add up to the size of the zone:
+
+* free: in a block of a free list, whatever its flags;
+* reserved: PG_reserved, which includes holes;
+* slab: PG_slab;
+* active, inactive: on one of the two LRU lists;
+* other: taken for anything else, such as page tables, or kmalloc's pages behind the first.
+
+The last column is no kind but a mark, which every usable frame of high memory carries.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+
+from kernel_model.kernel import Kernel
+from kernel_model.mm.mmzone import Zone
+from kernel_model.mm.page_flags import PG_ACTIVE, PG_HIGHMEM, PG_LRU, PG_RESERVED, PG_SLAB
+from kernel_model.proc.zones import NodeZone, node_zones
+from kernel_model.structs.mmzone import MAX_ORDER
+
+KINDS: Final = ("free", "reserved", "slab", "active", "inactive", "other")
+_MARK: Final = "PG_highmem"
+
+
+def count_kinds(kernel: Kernel, zone: Zone) -> dict[str, int]:
+    """Frames of ``zone`` of each of :data:`KINDS`, and those with PG_highmem."""
+    memmap = kernel.allocator.memmap
+    first = int(zone.view.zone_mem_map)
+    flags = memmap.rows(first, zone.size)[:, memmap.flags_word]
+    remaining = np.ones(zone.size, dtype=np.bool_)
+    for order in range(MAX_ORDER):
+        for page in zone.free_blocks(order):
+            start = (page - first) // memmap.page_bytes
+            remaining[start : start + (1 << order)] = False
+    counts = {"free": zone.size - int(np.count_nonzero(remaining))}
+    on_lru, active = flags >> PG_LRU & 1 == 1, flags >> PG_ACTIVE & 1 == 1
+    for kind, mask in (
+        ("reserved", flags >> PG_RESERVED & 1 == 1),
+        ("slab", flags >> PG_SLAB & 1 == 1),
+        ("active", on_lru & active),
+        ("inactive", on_lru & ~active),
+    ):
+        counts[kind] = int(np.count_nonzero(mask & remaining))
+        remaining &= ~mask
+    counts["other"] = int(np.count_nonzero(remaining))
+    return counts | {_MARK: int(np.count_nonzero(flags >> PG_HIGHMEM & 1))}
+
+
+def text(kernel: Kernel) -> str:
+    """A line for each zone below a line of titles."""
+    columns = (*KINDS, _MARK)
+    title = f"{'Frames by kind':<21} " + " ".join(f"{name:>10}" for name in columns)
+
+    def line(place: NodeZone) -> str:
+        counts = count_kinds(kernel, place.zone)
+        return f"{place.title} " + " ".join(f"{counts[name]:>10}" for name in columns)
+
+    return "\n".join([title, *map(line, node_zones(kernel))]) + "\n"
+
+
+def data(kernel: Kernel) -> list[dict[str, Any]]:
+    """For each zone the number of frames by kind."""
+    return [place.names | count_kinds(kernel, place.zone) for place in node_zones(kernel)]
