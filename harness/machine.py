@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import cpu as cpus
+from harness.architecture import PF_FETCH, PF_USER, PF_WRITE, Access, Ring
 from harness.cpu import Stop, StopReason
 from harness.crash import CrashReport, crash_report
 from harness.elf import ElfImage, load_elf
@@ -147,15 +148,22 @@ class Machine:
         if reason.kind is not Stop.HYPERCALL:
             raise GuestStopped(reason)
 
-    def crash(self, cause: str, regs: Any = None) -> CrashReport:
-        """The report of a guest that cannot go on: from where the CPU stands, or, given the
-        ``struct pt_regs`` of a trap, from where the trap came."""
+    def crash(self, cause: str) -> CrashReport:
+        """The report of a guest that cannot go on, from where the CPU stands."""
+        return crash_report(self.cpu, cause, lambda va: self._walk(va, 0))
 
-        def steps(va: int) -> list[str]:
-            return walk(self.ram, self.cpu.control, va).describe().splitlines()
+    def trap_report(self, regs: Any, vector: int, error_code: int, cr2: int) -> CrashReport:
+        """The report of a trap that nobody handles, from where it came."""
+        cause = trap_text(vector, error_code, cr2)
+        walker = (lambda va: self._walk(va, error_code)) if vector == PAGE_FAULT else None
+        return crash_report(self.cpu, cause, walker, saved_registers(regs))
 
-        trapped = None if regs is None else saved_registers(regs)
-        return crash_report(self.cpu, cause, steps, trapped)
+    def _walk(self, va: int, error_code: int) -> list[str]:
+        """The walk for the access that a page fault's error code tells of."""
+        access = Access.WRITE if error_code & PF_WRITE else Access.READ
+        access = Access.FETCH if error_code & PF_FETCH else access
+        ring = Ring.USER if error_code & PF_USER else Ring.KERNEL
+        return walk(self.ram, self.cpu.control, va, access, ring).describe().splitlines()
 
     # -- what the guest asks -------------------------------------------------------------------
 
@@ -194,7 +202,7 @@ class Machine:
             self.on_console(value & 0xFF)
 
     def _unhandled_trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
-        raise GuestDied(self.crash(trap_text(vector, error_code, cr2), regs))
+        raise GuestDied(self.trap_report(regs, vector, error_code, cr2))
 
 
 def trap_text(vector: int, error_code: int, cr2: int) -> str:

@@ -17,12 +17,12 @@ from typing import Any, Final
 from harness.architecture import PF_USER, PF_WRITE
 from harness.crash import CrashReport
 from harness.elf import ElfImage, SegmentFlags
-from harness.machine import Machine, trap_text
+from harness.machine import Machine
 from harness.syscalls import SYSCALL_VECTOR, SystemCalls
 from harness.traps import PAGE_FAULT
 from harness.user_memory import read_user
 from kernel_model.arch_i386.pgtable import PAGE_READONLY, PAGE_SHARED
-from kernel_model.errors import BadInput
+from kernel_model.errors import BadInput, EndlessLoop
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.ram import PAGE_SHIFT, PAGE_SIZE
 
@@ -98,6 +98,9 @@ class Process:
             raise BadInput("no memory for a page directory: give the machine more --ram")
         try:
             self._map(argv or (program.name.encode(),), envp)
+        except EndlessLoop as error:
+            self.release()
+            raise BadInput(f"{program.name}: does not fit into memory: give more --ram") from error
         except BadInput:
             self.release()
             raise
@@ -160,7 +163,7 @@ class Process:
             return
         if vector == PAGE_FAULT and self._handle_fault(error_code, cr2):
             return
-        report = self._machine.crash(trap_text(vector, error_code, cr2), regs)
+        report = self._machine.trap_report(regs, vector, error_code, cr2)
         self._end(Ended(0, _SIGNALS.get(vector, 11), report))
 
     def _handle_fault(self, error_code: int, cr2: int) -> bool:

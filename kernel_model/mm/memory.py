@@ -72,18 +72,16 @@ class UserMemory:
     def new_page(self, pgd: int, vaddr: int, prot: int) -> int:
         """Take a frame for ``vaddr`` and map it, dirty, with protection ``prot``.
 
-        Returns the PFN; -1 when memory is out, and then nothing has changed.
+        Returns the PFN; -1 when memory is out, and then nothing is mapped. The page table that
+        was made for it stays, as in the kernel, until the address space goes.
         """
-        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
-        if not page:
-            return -1
         pmdp = self._tables.pmd_offset(self._tables.pgd_offset(pgd, vaddr), vaddr)
         ptep = self._page_tables.pte_alloc(pmdp, vaddr)
-        if not ptep:
-            self._allocator.free_page(page)
-            return -1
-        if not pte_none(self._tables.entry(ptep)):
+        if ptep and not pte_none(self._tables.entry(ptep)):
             raise KernelBug("exec.c", 320, f"the page at {vaddr:#x} is mapped already")
+        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page") if ptep else 0
+        if not page:
+            return -1
         pfn = self._memmap.pfn(page)
         self._allocator.lru.add(page)
         self.protections[pgd][vaddr >> PAGE_SHIFT] = prot
