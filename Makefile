@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 GUESTS := $(VENV)/guests.stamp
 GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
-	harness/hypercalls.py kernel_model/arch_i386/page.py $(wildcard kernel_model/structs/*.py)
+	harness/hypercalls.py harness/mm_walk_layout.py kernel_model/arch_i386/page.py \
+	kernel_model/mm/page_flags.py $(wildcard kernel_model/structs/*.py)
 BUILD_REQUIRES := import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 

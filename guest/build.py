@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness import hypercalls
+from harness import hypercalls, mm_walk_layout
 from kernel_model.errors import MmucheckError
 from kernel_model.structs import header
 
@@ -39,7 +39,7 @@ KERNEL_SOURCES: Final = (
     "kernel/console.c",
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
-    "kernel": (),
+    "kernel": ("kernel/mm_walk.c",),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
 }
@@ -114,6 +114,8 @@ def write_headers(directory: Path) -> None:
         if abi != USER:
             text = header.header_text(abi)
             (include / "kernel_structs.h").write_text(text, encoding="ascii")
+            layout = mm_walk_layout.header_text()
+            (include / "mm_walk_layout.h").write_text(layout, encoding="ascii")
 
 
 def compile_program(program: Program, directory: Path, cache: Path) -> None:

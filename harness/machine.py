@@ -25,6 +25,7 @@ from harness.guests import guest_path
 from harness.hypercalls import CONSOLE_PORT, Hypercall
 from harness.mmu_faults import error_code_text
 from harness.mmu_spec import walk
+from harness.monitors.frames import FrameLedger
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem
@@ -78,6 +79,8 @@ class Machine:
     ) -> None:
         self.kernel = kernel or Kernel()
         self.ram = self.kernel.ram
+        events = self.kernel.image.events
+        self.ledger = FrameLedger.of(events) or FrameLedger().listen(events)
         self.limits = limits or Limits()
         config = self.kernel.config
         path = image or guest_path("kernel", GUEST_VARIANTS[config.highmem])

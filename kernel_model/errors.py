@@ -39,12 +39,13 @@ class KernelFault(MmucheckError):
 class KernelBug(KernelFault):
     """The kernel's own ``BUG()`` was reached.
 
-    ``file`` and ``line`` are those of the kernel's source, as its oops text prints them;
-    ``reason`` says in words which check failed.
+    ``file`` and ``line`` are those of the kernel's source, as its oops text prints them; line 0
+    is a check that the model makes and the kernel does not. ``reason`` says which check failed.
     """
 
     def __init__(self, file: str, line: int, reason: str) -> None:
-        super().__init__(f"kernel BUG at {file}:{line}: {reason}")
+        place = f"{file}:{line}" if line else file
+        super().__init__(f"kernel BUG at {place}: {reason}")
         self.file = file
         self.line = line
         self.reason = reason

@@ -100,9 +100,10 @@ class Kernel:
             register_memory(self.image, self.bootmem)
 
     def _mem_init(self) -> None:
+        """Retire boot memory. An SMP kernel zaps the low mappings when its other CPUs are up; no
+        others start here by themselves, so that is now for every build."""
         MemInit(self.image, self.layout, self.allocator).mem_init()
-        if not self.config.smp:
-            self.paging.zap_low_mappings()
+        self.paging.zap_low_mappings()
         memmap = self.allocator.memmap
         self.page_tables = PageTableAllocator(
             self.image,

@@ -16,7 +16,7 @@ from typing import Final
 
 from harness.replay import bootmem, buddy, layout, numa, setup, zones
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
-from kernel_model.errors import BadInput, MmucheckError
+from kernel_model.errors import BadInput, KernelFault, MmucheckError
 
 __all__ = ["TOPICS", "Difference", "Replayed", "replay"]
 
@@ -59,6 +59,9 @@ def replay(path: Path) -> Replayed:
         TOPICS[trace.topic](trace, comparison)
     except Difference as found:
         difference = found
+    except KernelFault as stopped:
+        where = f"after {comparison.count} equal values"
+        difference = Difference(where, "and went on", f"stopped: {stopped}")
     except MmucheckError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -145,9 +145,9 @@ class SwapAreas:
         return info, self._map(info), offset
 
     def swap_duplicate(self, entry: int) -> bool:
-        """One more user of a slot. False when nobody holds it."""
+        """One more user of a slot. False when nobody holds it, or when it is the header."""
         _, counts, offset = self._slot(entry)
-        if not counts[offset]:
+        if not counts[offset] or counts[offset] == SWAP_MAP_BAD:
             return False
         counts[offset] = min(counts[offset] + 1, SWAP_MAP_MAX)
         return True

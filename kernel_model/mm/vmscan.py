@@ -11,6 +11,7 @@ reclaim calls ``out_of_memory()``.
 """
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Final
 
 from kernel_model.errors import EndlessLoop, KernelBug
@@ -18,7 +19,7 @@ from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.buddy import Buddy
 from kernel_model.mm.gfp import GFP_BIT_FS, GFP_KSWAPD, PF_MEMALLOC
-from kernel_model.mm.mmzone import for_each_zone
+from kernel_model.mm.mmzone import Zone, for_each_zone
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.page_flags import (
     PG_ACTIVE,
@@ -178,7 +179,8 @@ class Vmscan:
             return False
         memmap.set_bit(page, PG_LOCKED)
         if memmap.test(page, PG_DIRTY):
-            if gfp_mask & GFP_BIT_FS:
+            # Of all address spaces only swapper_space has a writepage() here.
+            if gfp_mask & GFP_BIT_FS and self._swap_cache.entry(page):
                 self._write(page)
             else:
                 memmap.clear_bit(page, PG_LOCKED)
@@ -206,7 +208,8 @@ class Vmscan:
     # -- kswapd ----------------------------------------------------------------------------------
 
     def kswapd(self) -> None:
-        """Let kswapd run, if it was woken: it brings every zone up to ``pages_high``."""
+        """Let kswapd run, if it was woken: until some zone of each class has more than
+        ``pages_high``."""
         if not self.kswapd_awake:
             return
         current = self._allocator.current
@@ -220,16 +223,25 @@ class Vmscan:
         self.kswapd_awake = False
 
     def kswapd_balance(self) -> bool:
-        """One round over the zones that need it, highest first. Whether one still does."""
+        """One round over the zones that need it, each node's highest first. Whether one still
+        does."""
         again = False
-        for zone in reversed(list(for_each_zone(self._image))):
-            if not zone.view.need_balance:
-                continue
-            if not self.try_to_free_pages_zone(zone.vaddr, GFP_KSWAPD):
-                zone.view.need_balance = 0
-                continue
-            if zone.free_pages > int(zone.view.pages_high):
-                zone.view.need_balance = 0
-            else:
-                again = True
+        for zones in self._zones_by_node():
+            for number, zone in reversed(list(enumerate(zones))):
+                if not zone.view.need_balance:
+                    continue
+                freed = self.try_to_free_pages_zone(zone.vaddr, GFP_KSWAPD)
+                if freed and self._needs_balance(zones[: number + 1]):
+                    again = True
+                else:
+                    zone.view.need_balance = 0
         return again
+
+    def _zones_by_node(self) -> list[list[Zone]]:
+        """The zones that have frames, lowest first; nodes as on ``pgdat_list``."""
+        zones = for_each_zone(self._image)
+        return [list(node) for _, node in groupby(zones, lambda zone: int(zone.view.zone_pgdat))]
+
+    def _needs_balance(self, zones: list[Zone]) -> bool:
+        """``check_classzone_need_balance()``: no zone that serves the class has plenty."""
+        return not any(zone.free_pages > int(zone.view.pages_high) for zone in zones)

@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guest walks the kernel's memory and agrees with the model, until something is planted."""
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from harness.machine import Machine
+from harness.mm_walk_layout import MAX_FAULTS, WalkFault, header_text
+from harness.monitors import guest_walk
+from kernel_model.config import Highmem, KernelConfig
+from kernel_model.errors import BadInput
+from kernel_model.kernel import Kernel
+from kernel_model.lists import Lists
+from kernel_model.mm.gfp import GFP_ATOMIC, GFP_BIT_DMA, GFP_BIT_HIGHMEM
+from kernel_model.mm.mmzone import Zone, for_each_zone
+from kernel_model.mm.page_flags import PG_LRU, PG_RESERVED, ZONE_SHIFT
+
+GIB = 1 << 30
+CONFIGS = {
+    "uma": KernelConfig(),
+    "highmem": KernelConfig(ram=GIB, highmem=Highmem.GB4),
+    "pae": KernelConfig(ram=GIB, highmem=Highmem.GB64),
+    "numa": KernelConfig(nodes=2),
+}
+MASKS = (GFP_ATOMIC, GFP_ATOMIC | GFP_BIT_HIGHMEM, GFP_ATOMIC | GFP_BIT_DMA)
+
+
+def random_operations(kernel: Kernel, randomness: random.Random, count: int) -> None:
+    """``count`` allocations and frees; what is held at the end stays held."""
+    allocator = kernel.allocator
+    held: list[tuple[int, int]] = []
+    for _ in range(count):
+        if held and randomness.random() < 0.45:
+            index = randomness.randrange(len(held))
+            held[index], held[-1] = held[-1], held[index]
+            allocator.free_pages(*held.pop())
+            continue
+        order = min(int(randomness.expovariate(0.8)), 9)
+        if page := allocator.alloc_pages(randomness.choice(MASKS), order):
+            held.append((page, order))
+
+
+@pytest.mark.book("2.0")
+@pytest.mark.book("6.1")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_guest_agrees_after_every_thousandth_operation(name: str) -> None:
+    machine = Machine(Kernel(CONFIGS[name]))
+    assert guest_walk.check(machine) == []
+    randomness = random.Random(name)
+    free = machine.kernel.allocator.nr_free_pages()
+    for _ in range(4):
+        random_operations(machine.kernel, randomness, 1000)
+        assert machine.kernel.allocator.nr_free_pages() != free
+        free = machine.kernel.allocator.nr_free_pages()
+        assert guest_walk.check(machine) == []
+
+
+@pytest.mark.parametrize("name", ["uma", "numa"])
+def test_what_the_guest_counts(name: str) -> None:
+    machine = Machine(Kernel(CONFIGS[name]))
+    kernel = machine.kernel
+    guest = guest_walk.run_walk(machine)
+    assert guest.free_pages == kernel.allocator.nr_free_pages()
+    found = {
+        (node.id, bytes(zone.name).rstrip(b"\0").decode()): zone
+        for node in guest.nodes[: guest.nr_nodes]
+        for zone in node.zones
+    }
+    assert len(found) == 3 * kernel.config.nodes
+    memmap = kernel.allocator.memmap
+    for zone in for_each_zone(kernel.image):
+        counted = found[zone.number // 3, zone.name]
+        assert [order.blocks for order in counted.orders] == zone.free_counts()
+        assert counted.free_pages == counted.listed_pages == zone.free_pages
+        rows = memmap.rows(memmap.page(zone.start_pfn), zone.size)
+        assert counted.in_use == np.count_nonzero(rows[:, memmap.count_word])
+        assert counted.reserved == np.count_nonzero(rows[:, memmap.flags_word] & 1 << PG_RESERVED)
+
+
+# -- planted ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["uma", "numa"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    """A machine with holes in its free lists."""
+    machine = Machine(Kernel(CONFIGS[request.param]))
+    random_operations(machine.kernel, random.Random(1), 300)
+    assert guest_walk.check(machine) == []
+    return machine
+
+
+def last_zone(kernel: Kernel) -> Zone:
+    """The Normal zone of the last node."""
+    return next(z for z in for_each_zone(kernel.image) if z.number == kernel.config.nodes * 3 - 2)
+
+
+def fullest(zone: Zone) -> int:
+    """The order of the longest free list."""
+    counts = zone.free_counts()
+    return counts.index(max(counts))
+
+
+def blocks(zone: Zone) -> list[int]:
+    return list(zone.free_blocks(fullest(zone)))
+
+
+def write(kernel: Kernel, vaddr: int, value: int) -> None:
+    kernel.ram.write32(vaddr - 0xC0000000, value)
+
+
+def flip_pair_bit(kernel: Kernel, zone: Zone) -> None:
+    zone.bitmap(3).toggle(5)
+
+
+def flip_last_pair_bit(kernel: Kernel, zone: Zone) -> None:
+    zone.bitmap(0).toggle(zone.size // 2 - 1)
+
+
+def next_points_nowhere(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, blocks(zone)[1], 0)
+
+
+def next_points_between_pages(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, blocks(zone)[0], blocks(zone)[1] + 4)
+
+
+def next_points_to_another_zone(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, zone.free_list(fullest(zone)), kernel.allocator.memmap.page(1))
+
+
+def next_skips_a_block(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, blocks(zone)[0], blocks(zone)[2])
+
+
+def next_points_back(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, blocks(zone)[2], blocks(zone)[1])
+
+
+def prev_points_elsewhere(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, blocks(zone)[1] + 4, blocks(zone)[1])
+
+
+def prev_of_the_head_points_elsewhere(kernel: Kernel, zone: Zone) -> None:
+    write(kernel, zone.free_list(fullest(zone)) + 4, blocks(zone)[0])
+
+
+def add_more_blocks_than_frames(kernel: Kernel, zone: Zone) -> None:
+    start = kernel.allocator.memmap.page(zone.start_pfn)
+    pages = [start + i * kernel.allocator.memmap.page_bytes for i in range(64)]
+    for order in range(10):
+        write(kernel, zone.free_list(order), zone.free_list(order))
+        write(kernel, zone.free_list(order) + 4, zone.free_list(order))
+    for page in pages:
+        Lists(kernel.ram).add(page, zone.free_list(9))
+
+
+def add_a_misplaced_block(kernel: Kernel, zone: Zone) -> None:
+    memmap = kernel.allocator.memmap
+    Lists(kernel.ram).add(memmap.page(zone.start_pfn + 1), zone.free_list(4))
+
+
+def add_a_block_over_the_end(kernel: Kernel, zone: Zone) -> None:
+    zone.view.size -= 1
+    block = next(iter(zone.free_blocks(9)))
+    Lists(kernel.ram).delete(block)
+    memmap = kernel.allocator.memmap
+    Lists(kernel.ram).add(memmap.page(zone.start_pfn + zone.size + 1 - 512), zone.free_list(9))
+
+
+def count_a_free_frame(kernel: Kernel, zone: Zone) -> None:
+    page = max(blocks(zone)) + ((1 << fullest(zone)) - 1) * kernel.allocator.memmap.page_bytes
+    kernel.allocator.memmap.set_count(page, 1)
+
+
+def reserve_a_free_frame(kernel: Kernel, zone: Zone) -> None:
+    kernel.allocator.memmap.set_bit(blocks(zone)[0], PG_RESERVED)
+
+
+def put_a_free_frame_on_the_lru(kernel: Kernel, zone: Zone) -> None:
+    kernel.allocator.memmap.set_bit(blocks(zone)[-1], PG_LRU)
+
+
+def one_free_page_too_many(kernel: Kernel, zone: Zone) -> None:
+    zone.free_pages += 1
+
+
+def one_free_page_too_few(kernel: Kernel, zone: Zone) -> None:
+    zone.free_pages -= 1
+
+
+def wrong_zone_of_a_frame(kernel: Kernel, zone: Zone) -> None:
+    memmap = kernel.allocator.memmap
+    page = memmap.page(zone.start_pfn + zone.size - 1)
+    memmap.set_flags(page, memmap.flags(page) ^ 1 << ZONE_SHIFT)
+
+
+def bitmap_nowhere(kernel: Kernel, zone: Zone) -> None:
+    zone.view.free_area[2].map = 0
+
+
+def mem_map_moved(kernel: Kernel, zone: Zone) -> None:
+    zone.view.zone_mem_map += kernel.allocator.memmap.page_bytes
+
+
+def zone_start_moved(kernel: Kernel, zone: Zone) -> None:
+    zone.view.zone_start_paddr += 4096
+
+
+def size_beyond_memory(kernel: Kernel, zone: Zone) -> None:
+    zone.view.size = 0x7FFFFFFF
+
+
+def zone_table_elsewhere(kernel: Kernel, zone: Zone) -> None:
+    kernel.statics.zone_table[zone.number] += 4
+
+
+def zonelist_elsewhere(kernel: Kernel, zone: Zone) -> None:
+    node = kernel.image.at(kernel.image.structs.pg_data_t, zone.view.zone_pgdat)
+    node.node_zonelists[7].zones[0] += 4
+
+
+def zonelist_without_end(kernel: Kernel, zone: Zone) -> None:
+    node = kernel.image.at(kernel.image.structs.pg_data_t, zone.view.zone_pgdat)
+    for place in range(4):
+        node.node_zonelists[3].zones[place] = zone.vaddr
+
+
+def node_nowhere(kernel: Kernel, zone: Zone) -> None:
+    node = kernel.image.at(kernel.image.structs.pg_data_t, kernel.statics.pgdat_list)
+    node.node_next = 0xF0000000
+
+
+def nodes_in_a_ring(kernel: Kernel, zone: Zone) -> None:
+    node = kernel.image.at(kernel.image.structs.pg_data_t, zone.view.zone_pgdat)
+    node.node_next = kernel.statics.pgdat_list
+
+
+PLANTED: list[tuple[Callable[[Kernel, Zone], None], WalkFault]] = [
+    (flip_pair_bit, WalkFault.PAIR_BIT),
+    (flip_last_pair_bit, WalkFault.PAIR_BIT),
+    (next_points_nowhere, WalkFault.LIST_LEAVES_MEM_MAP),
+    (next_points_between_pages, WalkFault.LIST_LEAVES_MEM_MAP),
+    (next_points_to_another_zone, WalkFault.LIST_LEAVES_MEM_MAP),
+    (next_skips_a_block, WalkFault.LIST_ASYMMETRIC),
+    (next_points_back, WalkFault.LIST_ASYMMETRIC),
+    (prev_points_elsewhere, WalkFault.LIST_ASYMMETRIC),
+    (prev_of_the_head_points_elsewhere, WalkFault.LIST_ASYMMETRIC),
+    (add_more_blocks_than_frames, WalkFault.LIST_TOO_LONG),
+    (add_a_misplaced_block, WalkFault.BLOCK_MISPLACED),
+    (add_a_block_over_the_end, WalkFault.BLOCK_MISPLACED),
+    (count_a_free_frame, WalkFault.BLOCK_IN_USE),
+    (reserve_a_free_frame, WalkFault.BLOCK_IN_USE),
+    (put_a_free_frame_on_the_lru, WalkFault.BLOCK_IN_USE),
+    (one_free_page_too_many, WalkFault.FREE_PAGES),
+    (one_free_page_too_few, WalkFault.FREE_PAGES),
+    (wrong_zone_of_a_frame, WalkFault.ZONE_BITS),
+    (bitmap_nowhere, WalkFault.BITMAP_POINTER),
+    (mem_map_moved, WalkFault.MEM_MAP_POINTER),
+    (zone_start_moved, WalkFault.MEM_MAP_POINTER),
+    (size_beyond_memory, WalkFault.MEM_MAP_POINTER),
+    (zone_table_elsewhere, WalkFault.ZONE_TABLE),
+    (zonelist_elsewhere, WalkFault.ZONELIST),
+    (zonelist_without_end, WalkFault.ZONELIST),
+    (node_nowhere, WalkFault.NODE_POINTER),
+    (nodes_in_a_ring, WalkFault.NODE_POINTER),
+]
+
+
+@pytest.mark.parametrize(("plant", "fault"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+def test_planted_corruption_is_found(
+    machine: Machine, plant: Callable[[Kernel, Zone], None], fault: WalkFault
+) -> None:
+    zone = last_zone(machine.kernel)
+    place = f"node {zone.number // 3}, zone {zone.name}"
+    plant(machine.kernel, zone)
+    findings = guest_walk.check(machine)
+    found = [finding for finding in findings if finding.fault is fault]
+    assert found, [str(finding) for finding in findings]
+    if fault not in (WalkFault.NODE_POINTER, WalkFault.ZONELIST):
+        assert found[0].where == place
+
+
+def test_pair_bit_behind_the_first_part_that_the_guest_compares() -> None:
+    """The guest compares 32 KiB of a bitmap at a time; 3 GiB of high memory have more."""
+    machine = Machine(Kernel(KernelConfig(ram=4 * GIB, highmem=Highmem.GB64)))
+    zone = list(for_each_zone(machine.kernel.image))[-1]
+    pair = 300_000
+    zone.bitmap(0).toggle(pair)
+    (finding,) = guest_walk.check(machine)
+    assert finding.fault is WalkFault.PAIR_BIT
+    assert finding.what.endswith(f"order 0, frame {zone.start_pfn + 2 * pair:#x}")
+
+
+def test_every_fault_is_planted() -> None:
+    assert {fault for _, fault in PLANTED} == set(WalkFault)
+
+
+def test_fault_names_the_frame(machine: Machine) -> None:
+    memmap = machine.kernel.allocator.memmap
+    page = blocks(last_zone(machine.kernel))[0]
+    memmap.set_count(page, 3)
+    finding = guest_walk.check(machine)[0]
+    assert f"frame {memmap.pfn(page):#x}" in str(finding)
+    assert "block in use" in str(finding)
+
+
+def test_many_faults_are_counted(machine: Machine) -> None:
+    memmap = machine.kernel.allocator.memmap
+    zone = last_zone(machine.kernel)
+    memmap.rows(memmap.page(zone.start_pfn), 1000)[:, memmap.flags_word] ^= 1 << 31
+    findings = guest_walk.check(machine)
+    assert sum(finding.fault is WalkFault.ZONE_BITS for finding in findings) == MAX_FAULTS
+    assert f"{1000 - MAX_FAULTS} more faults" in {finding.what for finding in findings}
+
+
+def test_guest_that_dies_is_a_finding(machine: Machine) -> None:
+    machine.kernel.statics.high_memory = 0xFFFFFFFF
+    last_zone(machine.kernel).view.free_area[0].map = 0xF8000000
+    (finding,) = guest_walk.check(machine)
+    assert finding.where == "guest"
+    assert "#PF at 0xf8000000" in finding.what
+
+
+def test_walk_without_end_is_a_finding(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_walk, "_LEAST_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(guest_walk, "_INSTRUCTIONS_PER_FRAME", 0)
+    (finding,) = guest_walk.check(machine)
+    assert finding.what.startswith("came to no end")
+    assert machine.limits.instructions == 0
+
+
+# -- model and guest differ ---------------------------------------------------------------------
+
+
+def test_zone_with_another_name_differs(machine: Machine) -> None:
+    write(machine.kernel, machine.kernel.image.symbol("zone_names"), int.from_bytes(b"DMX\0"))
+    names = {finding.where for finding in guest_walk.check(machine)}
+    assert any(".zones[0].name" in name for name in names)
+
+
+def test_model_with_a_wrong_view_of_frames_differs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memmap = machine.kernel.allocator.memmap
+    right = memmap.pfn
+    monkeypatch.setattr(memmap, "pfn", lambda page: right(page) + 1)
+    findings = guest_walk.check(machine)
+    assert {finding.fault for finding in findings} == {None}
+    assert any(finding.where.endswith(".first_pfn") for finding in findings)
+    assert any(finding.where.endswith(".list_sum") for finding in findings)
+
+
+def test_sums_see_each_bit_and_the_order() -> None:
+    values = np.array([5, 6, 7, 0xFFFFFFFF], np.uint32)
+    total = guest_walk._weighted_sum(values)
+    assert total == (5 + 3 * 6 + 5 * 7 + 7 * 0xFFFFFFFF) % 2**32
+    for index in range(4):
+        changed = values.copy()
+        changed[index] ^= 1 << 31
+        assert guest_walk._weighted_sum(changed) != total
+    assert guest_walk._weighted_sum(values[::-1]) != total
+
+
+# -- refused -----------------------------------------------------------------------------------
+
+
+def test_kernel_of_another_build_is_refused() -> None:
+    machine = Machine(Kernel(KernelConfig(spinlock_bytes=4)))
+    with pytest.raises(BadInput, match=r"nohm guest .* cannot be walked"):
+        guest_walk.check(machine)
+
+
+def test_guest_built_for_other_static_objects_is_refused(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_walk, "_call_counted", lambda *_: 0xC0600000)
+    with pytest.raises(BadInput, match=r"python -m guest\.build"):
+        guest_walk.check(machine)
+
+
+def test_header_has_every_fault_and_asserts_the_layout() -> None:
+    text = header_text()
+    for fault in WalkFault:
+        assert f"#define WALK_{fault.name} {fault.value}\n" in text
+    assert "_Static_assert(__builtin_offsetof(struct mm_walk, nodes) == " in text

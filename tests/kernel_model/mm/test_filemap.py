@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The page cache against a dictionary: chains that collide, lists of a space, references."""
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from kernel_model.config import MIB, KernelConfig
+from kernel_model.errors import KernelBug
+from kernel_model.kernel import Kernel, boot
+from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.gfp import GFP_ATOMIC
+from kernel_model.mm.page_alloc import BadFrame
+from kernel_model.mm.page_flags import NAMES, PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_RESERVED
+
+PAGE_OFFSET = 0xC0000000
+SPACES = 3
+FRAMES = 6
+INDICES = 2
+
+
+def new_spaces(kernel: Kernel) -> list[int]:
+    """Address spaces 32 bytes apart: index ``i`` of one collides with ``i + 1`` of the one
+    before, because the hash divides the address by 32 and adds the index."""
+    frame = kernel.allocator.get_zeroed_page(GFP_ATOMIC)
+    spaces = [frame + number * 32 for number in range(SPACES)]
+    for space in spaces:
+        kernel.page_cache.init_address_space(space)
+    return spaces
+
+
+def bucket(kernel: Kernel, space: int, index: int) -> int:
+    """The number of the chain, from the definition of ``_page_hashfn()``."""
+    bits = int(kernel.statics.page_hash_bits)
+    key = space // 32 + index & 0xFFFFFFFF
+    return key + (key >> bits) & (1 << bits) - 1
+
+
+def chain(kernel: Kernel, number: int) -> list[int]:
+    """The frames of a chain in RAM; checks what points back to each."""
+    ram, kind = kernel.ram, kernel.image.structs.page
+    link = int(kernel.statics.page_hash_table) + 4 * number
+    pages: list[int] = []
+    while page := ram.read32(link - PAGE_OFFSET):
+        assert ram.read32(page + kind.offset("pprev_hash") - PAGE_OFFSET) == link
+        pages.append(page)
+        assert len(pages) <= FRAMES
+        link = page + kind.offset("next_hash")
+    return pages
+
+
+def space_list(kernel: Kernel, space: int, name: str) -> list[int]:
+    """The frames of a list of an address space, which are linked through ``page->list``."""
+    head = entry = space + kernel.image.structs.address_space.offset(name)
+    pages: list[int] = []
+    while (entry := kernel.ram.read32(entry - PAGE_OFFSET)) != head:
+        pages.append(entry)
+        assert len(pages) <= FRAMES
+    return pages
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Frames go into the cache and out of it; a dictionary knows where each is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = boot(KernelConfig(ram=6 * MIB))
+        self.cache, self.memmap = self.kernel.page_cache, self.kernel.allocator.memmap
+        self.spaces = new_spaces(self.kernel)
+        self.pages = [self.kernel.allocator.alloc_page(GFP_ATOMIC) for _ in range(FRAMES)]
+        self.cached: dict[tuple[int, int], int] = {}
+        self.chains: defaultdict[int, list[int]] = defaultdict(list)
+        self.clean: dict[int, list[int]] = {space: [] for space in self.spaces}
+        self.dirty: dict[int, list[int]] = {space: [] for space in self.spaces}
+        self.before = int(self.kernel.statics.page_cache_size)
+
+    def _key(self, page: int) -> tuple[int, int] | None:
+        return next((key for key, cached in self.cached.items() if cached == page), None)
+
+    @rule(which=st.integers(0, FRAMES - 1), s=st.integers(0, SPACES - 1), i=st.integers(0, INDICES))
+    def add(self, which: int, s: int, i: int) -> None:
+        page, space = self.pages[which], self.spaces[s]
+        if self._key(page):
+            with pytest.raises(KernelBug, match="in a page cache already"):
+                self.cache.add_to_page_cache(page, space, i)
+            return
+        if (space, i) in self.cached:
+            return
+        self.cache.add_to_page_cache(page, space, i)
+        assert self.memmap.test(page, PG_LOCKED)
+        self.memmap.clear_bit(page, PG_LOCKED)
+        self.cached[space, i] = page
+        self.chains[bucket(self.kernel, space, i)].insert(0, page)
+        self.clean[space].insert(0, page)
+
+    @rule(which=st.integers(0, FRAMES - 1))
+    def remove(self, which: int) -> None:
+        page = self.pages[which]
+        key = self._key(page)
+        if key is None:
+            with pytest.raises(KernelBug, match="in no page cache"):
+                self.cache.remove_inode_page(page)
+            return
+        self.cache.remove_inode_page(page)
+        self.memmap.set_count(page, self.memmap.count(page) - 1)
+        del self.cached[key]
+        self.chains[bucket(self.kernel, *key)].remove(page)
+        for pages in (self.clean[key[0]], self.dirty[key[0]]):
+            if page in pages:
+                pages.remove(page)
+        self.memmap.clear_bit(page, PG_DIRTY)
+
+    @rule(which=st.integers(0, FRAMES - 1))
+    def write(self, which: int) -> None:
+        page = self.pages[which]
+        key = self._key(page)
+        if key is None:
+            return
+        self.cache.set_page_dirty(page)
+        if page in self.clean[key[0]]:
+            self.clean[key[0]].remove(page)
+            self.dirty[key[0]].insert(0, page)
+
+    @rule(which=st.integers(0, FRAMES - 1))
+    def free_a_cached_frame(self, which: int) -> None:
+        """The cache's reference is all that is left; one free too many is caught."""
+        page = self.pages[which]
+        if self._key(page) is None or self.memmap.test(page, PG_ACTIVE):
+            return
+        self.kernel.allocator.free_page(page)
+        assert self.memmap.count(page) == 1
+        with pytest.raises(BadFrame, match="freed while in a page cache"):
+            self.kernel.allocator.free_page(page)
+        self.memmap.set_count(page, 2)
+        self.kernel.allocator.lru.add(page)
+
+    @invariant()
+    def ram_says_the_same(self) -> None:
+        statics, structs = self.kernel.statics, self.kernel.image.structs
+        assert statics.page_cache_size == self.before + len(self.cached)
+        for space in self.spaces:
+            for index in range(-1, INDICES + 2):
+                found = self.cache.find_page(space, index & 0xFFFFFFFF)
+                assert found == self.cached.get((space, index), 0)
+            view = self.kernel.image.at(structs.address_space, space)
+            assert view.nrpages == sum(key[0] == space for key in self.cached)
+            assert space_list(self.kernel, space, "clean_pages") == self.clean[space]
+            assert space_list(self.kernel, space, "dirty_pages") == self.dirty[space]
+            assert not space_list(self.kernel, space, "locked_pages")
+        for number, pages in self.chains.items():
+            assert chain(self.kernel, number) == pages
+        for page in self.pages:
+            view = self.kernel.image.at(structs.page, page)
+            key = self._key(page)
+            assert view.count == (2 if key else 1)
+            if key:
+                assert (view.mapping, view.index) == key
+                assert self.memmap.test(page, PG_LRU)
+            else:
+                assert (view.mapping, view.pprev_hash) == (0, 0)
+
+
+TestPageCache = pytest.mark.book("2.5")(CacheMachine.TestCase)
+
+
+def test_neighbours_share_a_chain() -> None:
+    """The state machine above forces collisions: here they are."""
+    kernel = boot(KernelConfig(ram=6 * MIB))
+    first, second, third = new_spaces(kernel)
+    assert bucket(kernel, first, 2) == bucket(kernel, second, 1) == bucket(kernel, third, 0)
+    pages = [kernel.allocator.alloc_page(GFP_ATOMIC) for _ in range(3)]
+    for page, (space, index) in zip(pages, [(first, 2), (second, 1), (third, 0)], strict=True):
+        kernel.page_cache.add_to_page_cache(page, space, index)
+    assert chain(kernel, bucket(kernel, first, 2)) == pages[::-1]
+    kernel.page_cache.remove_inode_page(pages[1])
+    assert chain(kernel, bucket(kernel, first, 2)) == [pages[2], pages[0]]
+    kernel.page_cache.remove_inode_page(pages[2])
+    kernel.page_cache.remove_inode_page(pages[0])
+    assert chain(kernel, bucket(kernel, first, 2)) == []
+
+
+@pytest.mark.parametrize("fault", ["pprev", "chain", "hash", "list", "reference", "dirty"])
+def test_the_state_machine_finds_planted_faults(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_remove, real_add = PageCache._remove_from_hash, PageCache.add_to_page_cache
+    real_bucket = PageCache._bucket
+
+    def neighbour_not_told(self: Any, page: int) -> None:
+        base = self._memmap.word(page, 0)
+        following = self._words[base + self._next_hash]
+        old = self._words[self._memmap.word(following, self._pprev_hash)] if following else 0
+        real_remove(self, page)
+        if following:
+            self._words[self._memmap.word(following, self._pprev_hash)] = old
+
+    def rest_of_the_chain_is_lost(self: Any, page: int) -> None:
+        self._words[self._memmap.word(page, self._next_hash)] = 0
+        real_remove(self, page)
+
+    def without_folding(self: Any, mapping: int, index: int) -> int:
+        return real_bucket(self, 0, index)
+
+    def onto_the_dirty_list(self: Any, page: int, mapping: int, index: int) -> None:
+        real_add(self, page, mapping, index)
+        self._lists.delete(page)
+        offset = self._image.structs.address_space.offset("dirty_pages")
+        self._lists.add(page, mapping + offset)
+
+    def no_reference(self: Any, page: int, mapping: int, index: int) -> None:
+        real_add(self, page, mapping, index)
+        self._memmap.set_count(page, self._memmap.count(page) - 1)
+
+    def only_marked(self: Any, page: int) -> None:
+        self._memmap.set_bit(page, PG_DIRTY)
+
+    name, replacement = {
+        "pprev": ("_remove_from_hash", neighbour_not_told),
+        "chain": ("_remove_from_hash", rest_of_the_chain_is_lost),
+        "hash": ("_bucket", without_folding),
+        "list": ("add_to_page_cache", onto_the_dirty_list),
+        "reference": ("add_to_page_cache", no_reference),
+        "dirty": ("set_page_dirty", only_marked),
+    }[fault]
+    monkeypatch.setattr(PageCache, name, replacement)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(
+            CacheMachine,
+            settings=settings(
+                max_examples=200, derandomize=True, database=None, phases=[Phase.generate]
+            ),
+        )
+
+
+@pytest.mark.book("2.5")
+def test_entering_the_cache_clears_what_the_last_user_left() -> None:
+    """The flags that say what the contents are worth go; those that say where it is stay."""
+    kernel = boot(KernelConfig(ram=6 * MIB))
+    (space, *_), memmap = new_spaces(kernel), kernel.allocator.memmap
+    page = kernel.allocator.alloc_page(GFP_ATOMIC)
+    zone = memmap.zone_number(page)
+    for bit in NAMES:
+        if bit not in (PG_LRU, PG_ACTIVE, PG_RESERVED):
+            memmap.set_bit(page, bit)
+    kernel.page_cache.add_to_page_cache(page, space, 0)
+    left = {NAMES[bit].removeprefix("PG_").lower() for bit in NAMES if memmap.test(page, bit)}
+    assert left == {"locked", "unused", "lru", "slab", "skip", "highmem", "launder", "fs_1"}
+    assert memmap.zone_number(page) == zone
+
+
+def test_a_frame_outside_all_caches_is_only_marked_dirty() -> None:
+    kernel = boot(KernelConfig(ram=6 * MIB))
+    page = kernel.allocator.alloc_page(GFP_ATOMIC)
+    kernel.page_cache.set_page_dirty(page)
+    assert kernel.allocator.memmap.test(page, PG_DIRTY)
+
+
+@pytest.mark.parametrize(
+    ("ram", "order"), [(6, 1), (16, 2), (32, 3), (64, 4), (100, 5), (128, 5), (129, 6)]
+)
+def test_the_hash_table_has_a_pointer_for_each_frame(ram: int, order: int) -> None:
+    kernel = boot(KernelConfig(ram=ram * MIB))
+    statics = kernel.statics
+    entries = 1 << statics.page_hash_bits
+    assert entries == 1024 << order
+    assert entries // 2 < statics.num_mappedpages <= entries
+    assert statics.page_hash_table % (entries * 4) == 0
+    frames = kernel.ram.read(statics.page_hash_table - PAGE_OFFSET, entries * 4)
+    assert not any(frames)

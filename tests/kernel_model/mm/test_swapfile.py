@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Swap areas: which slot comes next, how often each is meant, what is refused."""
+
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from kernel_model.config import MIB, KernelConfig
+from kernel_model.errors import BadConfig, KernelBug
+from kernel_model.kernel import Kernel, boot
+from kernel_model.mm.gfp import GFP_ATOMIC
+from kernel_model.mm.swapfile import SwapAreas, swp_entry, swp_offset, swp_type
+
+PAGE_OFFSET = 0xC0000000
+CLUSTER = 256
+BAD = 0x8000
+MOST = 0x7FFF
+
+
+class NaiveArea:
+    """The rule in words: go on behind the last slot while the cluster lasts; then the first
+    cluster that is wholly free; then the first free slot. No hints where free slots lie."""
+
+    def __init__(self, slots: int) -> None:
+        self.counts = [BAD] + [0] * (slots - 1)
+        self.next, self.left = 0, 0
+
+    def free(self, start: int = 0) -> list[int]:
+        return [slot for slot in range(start, len(self.counts)) if not self.counts[slot]]
+
+    def take(self) -> int:
+        slot = self._choose()
+        if slot:
+            self.counts[slot] = 1
+            self.next = slot + 1
+        return slot
+
+    def _choose(self) -> int:
+        if self.left and (following := self.free(self.next)):
+            self.left -= 1
+            return following[0]
+        self.left = CLUSTER
+        free = self.free()
+        for start, end in zip(free, free[CLUSTER - 1 :], strict=False):
+            if end - start == CLUSTER - 1:
+                return start
+        return free[0] if free else 0
+
+
+def slots(kernel: Kernel, count: int) -> list[int]:
+    """The next ``count`` slots, all of area 0."""
+    entries = [kernel.swap_areas.get_swap_page() for _ in range(count)]
+    assert all(entry and swp_type(entry) == 0 for entry in entries)
+    return [swp_offset(entry) for entry in entries]
+
+
+def swap_map(kernel: Kernel, area: int) -> list[int]:
+    """The counts of an area, read where ``swap_info`` says."""
+    info = kernel.statics.swap_info[area]
+    raw = kernel.ram.read(int(info.swap_map) - PAGE_OFFSET, 2 * int(info.max))
+    return [int.from_bytes(raw[at : at + 2], "little") for at in range(0, len(raw), 2)]
+
+
+def swapped(*areas: int) -> Kernel:
+    kernel = boot(KernelConfig(ram=6 * MIB))
+    for pages in areas:
+        kernel.swap_areas.swapon(pages)
+    return kernel
+
+
+# -- the order -----------------------------------------------------------------------------------
+
+
+def test_a_cluster_goes_on_over_slots_that_came_free_behind_it() -> None:
+    """After the slot that begins a cluster come 256 more in sequence; what is freed below
+    them waits until a new cluster is looked for."""
+    kernel = swapped(1000)
+    assert slots(kernel, 200) == list(range(1, 201))
+    for slot in (5, 6, 150):
+        kernel.swap_areas.swap_free(swp_entry(0, slot))
+    assert slots(kernel, 57) == list(range(201, 258))
+    # The cluster is used up. The next one begins at the first 256 free slots in a row ...
+    assert slots(kernel, 257) == list(range(258, 515))
+    # ... and so does the one after it ...
+    assert slots(kernel, 257) == list(range(515, 772))
+    # ... but now 228 are left at the end: what is free comes first, and the search goes on there.
+    assert slots(kernel, 5) == [5, 6, 150, 772, 773]
+
+
+def test_a_cluster_skips_slots_in_use() -> None:
+    """Only the first 256 slots of a cluster were seen to be free; the 257th may be in use."""
+    kernel = swapped(1000)
+    slots(kernel, 257 + 257 + 257)
+    for slot in range(1, 257):
+        kernel.swap_areas.swap_free(swp_entry(0, slot))
+    assert slots(kernel, 257) == [*range(1, 257), 772]
+
+
+def test_without_a_whole_free_cluster_the_first_free_slot_is_taken() -> None:
+    kernel = swapped(700)
+    slots(kernel, 699)
+    assert kernel.swap_areas.get_swap_page() == 0
+    for slot in range(3, 700, 7):
+        kernel.swap_areas.swap_free(swp_entry(0, slot))
+    assert slots(kernel, 100) == list(range(3, 700, 7))
+    assert kernel.swap_areas.get_swap_page() == 0
+
+
+@pytest.mark.parametrize("pages", [2, 255, 256, 257, 258, 513, 514])
+def test_every_slot_of_an_area_is_given_once(pages: int) -> None:
+    kernel = swapped(pages)
+    assert kernel.statics.nr_swap_pages == pages - 1
+    assert slots(kernel, pages - 1) == list(range(1, pages))
+    assert (kernel.swap_areas.get_swap_page(), kernel.statics.nr_swap_pages) == (0, 0)
+    info = kernel.statics.swap_info[0]
+    assert (info.lowest_bit, info.highest_bit) == (pages, 0)
+    kernel.swap_areas.swap_free(swp_entry(0, pages // 2))
+    assert (info.lowest_bit, info.highest_bit) == (pages // 2, pages // 2)
+    assert slots(kernel, 1) == [pages // 2]
+
+
+def test_an_area_is_used_up_before_the_one_that_was_added_later() -> None:
+    kernel = swapped(4, 3)
+    infos = kernel.statics.swap_info
+    assert [(infos[n].prio, infos[n].next) for n in range(2)] == [(-1, 1), (-2, -1)]
+    entries = [kernel.swap_areas.get_swap_page() for _ in range(6)]
+    assert entries == [*(swp_entry(0, n) for n in (1, 2, 3)), *(swp_entry(1, n) for n in (1, 2)), 0]
+    kernel.swap_areas.swap_free(swp_entry(0, 2))
+    kernel.swap_areas.swap_free(swp_entry(1, 1))
+    assert kernel.swap_areas.get_swap_page() == swp_entry(0, 2)
+
+
+# -- the state machine ---------------------------------------------------------------------------
+
+
+class SwapMachine(RuleBasedStateMachine):
+    """Slots are taken, meant again, given back and written, against naive areas."""
+
+    SIZES = (600, 20)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = swapped(*self.SIZES)
+        self.areas = self.kernel.swap_areas
+        self.naive = [NaiveArea(size) for size in self.SIZES]
+        self.paddr = self.kernel.allocator.get_free_page(GFP_ATOMIC) - PAGE_OFFSET
+        self.written: dict[int, bytes] = {}
+
+    def _held(self) -> list[int]:
+        return [
+            swp_entry(number, slot)
+            for number, area in enumerate(self.naive)
+            for slot in range(1, len(area.counts))
+            if area.counts[slot]
+        ]
+
+    @rule(times=st.one_of(st.integers(1, 4), st.integers(200, 300)))
+    def take(self, times: int) -> None:
+        for _ in range(times):
+            expected = 0
+            if any(area.free() for area in self.naive):
+                for number, area in enumerate(self.naive):
+                    if slot := area.take():
+                        expected = swp_entry(number, slot)
+                        break
+            assert self.areas.get_swap_page() == expected
+
+    @rule(data=st.data(), share=st.integers(1, 99), step=st.integers(1, 3))
+    def free_some(self, data: st.DataObject, share: int, step: int) -> None:
+        held = self._held()
+        if not held:
+            return
+        start = data.draw(st.integers(0, len(held) - 1))
+        for entry in held[start : start + len(held) * share // 100 + 1 : step]:
+            area, slot = self.naive[swp_type(entry)], swp_offset(entry)
+            area.counts[slot] -= 1
+            assert self.areas.swap_free(entry) == area.counts[slot]
+
+    @rule(area=st.integers(0, 1), slot=st.integers(1, 19))
+    def duplicate(self, area: int, slot: int) -> None:
+        counts = self.naive[area].counts
+        assert self.areas.swap_duplicate(swp_entry(area, slot)) == bool(counts[slot])
+        counts[slot] += bool(counts[slot])
+
+    @rule(area=st.integers(0, 1), slot=st.integers(1, 19))
+    def free_one(self, area: int, slot: int) -> None:
+        counts, entry = self.naive[area].counts, swp_entry(area, slot)
+        if not counts[slot]:
+            with pytest.raises(KernelBug, match=f"slot {slot} of swap area is free"):
+                self.areas.swap_free(entry)
+            return
+        counts[slot] -= 1
+        assert self.areas.swap_free(entry) == counts[slot]
+
+    @rule(area=st.integers(0, 1), slot=st.integers(1, 19), content=st.binary(min_size=1))
+    def write(self, area: int, slot: int, content: bytes) -> None:
+        entry, page = swp_entry(area, slot), (content * 4096)[:4096]
+        self.kernel.ram.write(self.paddr, page)
+        self.areas.write(entry, self.paddr)
+        self.written[entry] = page
+
+    @invariant()
+    def ram_says_the_same(self) -> None:
+        for number, area in enumerate(self.naive):
+            counts = swap_map(self.kernel, number)
+            assert counts == area.counts == self.areas.counts(number)
+            info, free = self.kernel.statics.swap_info[number], area.free()
+            if free:
+                assert info.lowest_bit <= free[0]
+                assert info.highest_bit >= free[-1]
+        assert self.kernel.statics.nr_swap_pages == sum(len(a.free()) for a in self.naive)
+
+    @invariant()
+    def contents_stay(self) -> None:
+        for entry, page in self.written.items():
+            self.areas.read(entry, self.paddr)
+            assert self.kernel.ram.read(self.paddr, 4096) == page
+
+
+TestSwapAreas = SwapMachine.TestCase
+
+
+def no_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel_model.mm.swapfile.SWAPFILE_CLUSTER", 1)
+
+
+def clusters_last_one_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel_model.mm.swapfile.SWAPFILE_CLUSTER", 255)
+
+
+def the_hint_is_not_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SwapAreas.swap_free
+
+    def stale(self: Any, entry: int) -> int:
+        low = int(self._info(swp_type(entry)).lowest_bit)
+        left = real(self, entry)
+        self._info(swp_type(entry)).lowest_bit = low
+        return left
+
+    monkeypatch.setattr(SwapAreas, "swap_free", stale)
+
+
+def a_slot_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SwapAreas._take
+
+    def uncounted(self: Any, info: Any, counts: memoryview, offset: int) -> int:
+        self._statics.nr_swap_pages += offset == 300
+        return real(self, info, counts, offset)
+
+    monkeypatch.setattr(SwapAreas, "_take", uncounted)
+
+
+def areas_share_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = SwapAreas.write
+    monkeypatch.setattr(
+        SwapAreas, "write", lambda self, entry, paddr: real(self, entry & ~0x7E, paddr)
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        no_clusters,
+        clusters_last_one_less,
+        the_hint_is_not_lowered,
+        a_slot_is_not_counted,
+        areas_share_a_disk,
+    ],
+)
+def test_the_state_machine_finds_planted_faults(
+    fault: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises((AssertionError, KernelBug)):
+        run_state_machine_as_test(
+            SwapMachine,
+            settings=settings(
+                max_examples=200, derandomize=True, database=None, phases=[Phase.generate]
+            ),
+        )
+
+
+# -- entries, counts, refusals -------------------------------------------------------------------
+
+
+@given(area=st.integers(0, 31), offset=st.integers(0, (1 << 24) - 1))
+def test_an_entry_names_area_and_slot_and_is_not_present(area: int, offset: int) -> None:
+    entry = swp_entry(area, offset)
+    assert (swp_type(entry), swp_offset(entry)) == (area, offset)
+    assert entry < 1 << 32
+    assert not entry & 0x81  # neither present nor PROT_NONE
+
+
+def test_a_count_that_is_full_never_falls_again() -> None:
+    kernel = swapped(3)
+    entry = kernel.swap_areas.get_swap_page()
+    for _ in range(MOST + 5):
+        assert kernel.swap_areas.swap_duplicate(entry)
+    assert swap_map(kernel, 0)[1] == MOST
+    assert kernel.swap_areas.swap_free(entry) == MOST
+    assert kernel.swap_areas.swap_count(entry) == MOST
+    assert kernel.statics.nr_swap_pages == 1
+
+
+def test_the_header_is_no_slot() -> None:
+    kernel = swapped(3)
+    assert not kernel.swap_areas.swap_duplicate(swp_entry(0, 0))
+    assert swap_map(kernel, 0) == [BAD, 0, 0]
+
+
+@pytest.mark.parametrize("entry", [swp_entry(0, 3), swp_entry(1, 1), swp_entry(31, 0), 0xFFFFFF00])
+def test_an_entry_that_names_no_slot_is_a_bug(entry: int) -> None:
+    areas = swapped(3).swap_areas
+    for call in (areas.swap_free, areas.swap_duplicate, areas.swap_count):
+        with pytest.raises(KernelBug, match=f"swap entry {entry:#x} names no slot"):
+            call(entry)
+
+
+@pytest.mark.parametrize("pages", [-1, 0, 1, (4096 << 8) + 1, 1 << 40])
+def test_an_area_of_no_possible_size_is_refused(pages: int) -> None:
+    kernel = swapped()
+    free = kernel.allocator.nr_free_pages()
+    with pytest.raises(BadConfig, match=f"{pages} pages: give 2 to"):
+        kernel.swap_areas.swapon(pages)
+    assert (kernel.statics.nr_swapfiles, kernel.statics.nr_swap_pages) == (0, 0)
+    assert kernel.allocator.nr_free_pages() == free
+
+
+def test_the_33rd_area_is_refused() -> None:
+    kernel = swapped(*[2] * 32)
+    with pytest.raises(BadConfig):
+        kernel.swap_areas.swapon(2)
+    assert kernel.statics.nr_swap_pages == 32
+    assert [swp_type(kernel.swap_areas.get_swap_page()) for _ in range(32)] == list(range(32))
+
+
+def test_a_map_that_does_not_fit_into_memory_is_refused() -> None:
+    kernel = swapped()
+    while kernel.allocator.alloc_pages(GFP_ATOMIC, 4):
+        pass
+    with pytest.raises(BadConfig, match="give the machine more RAM"):
+        kernel.swap_areas.swapon(4096 * 8)
+    assert kernel.statics.nr_swapfiles == 0
