@@ -9,8 +9,9 @@ middle of translated code, where neither EIP nor the ring can be changed and a s
 This emulator lets every ring use every port, so the check of IOPL and of the TSS's bitmap
 stands here.
 
-Limits: time is looked at ten times a second (:mod:`harness.cpu.watch`). An instruction limit
-makes Unicorn call out at every instruction (90 MIPS instead of 1,500); no limit, no cost.
+Limits: a run is ended at its deadline, and by a signal, from outside (:mod:`harness.cpu.watch`).
+An instruction limit makes Unicorn call out at every instruction (90 MIPS instead of 1,500); no
+limit, no cost.
 
 What can fail: whatever a callback raises is kept, the CPU stopped, and raised again out of
 :meth:`Execution.start`; it could not pass through the emulator's C frames.
@@ -103,10 +104,11 @@ class Execution:
         self._error: BaseException | None = None
         self._access: _PortAccess | None = None
         self._last_words: memoryview[int] | None = None
-        self._breathed = False
+        self._interrupted = False
         self._eip = ctypes.c_uint32()
         self._eip_reference = ctypes.byref(self._eip)
-        self.running_since = 0.0
+        self.running = False
+        self.deadline = 0.0
         self.counting = False
         self._callbacks = self._add_hooks()
         watch.add(self)
@@ -147,11 +149,10 @@ class Execution:
         try:
             return self._run(max_instructions, timeout_seconds)
         finally:
-            self.running_since = 0.0
             context.running = self.counting = False
 
     def _run(self, max_instructions: int, timeout_seconds: float) -> StopReason:
-        deadline = time.monotonic() + timeout_seconds
+        self.deadline = time.monotonic() + timeout_seconds if timeout_seconds else 0.0
         left = max_instructions
         while True:
             count = min(left, _COUNTED_SLICE)
@@ -162,21 +163,23 @@ class Execution:
                 return self._reason
             if error:
                 return StopReason(Stop.DIED, f"the emulator gave up with its error {error}")
-            if not self._breathed and self._behind_halt():
+            if self.deadline and time.monotonic() >= self.deadline:
+                return StopReason(Stop.TIMEOUT, f"{timeout_seconds:g} s")
+            if self._interrupted:
+                return StopReason(Stop.INTERRUPTED)
+            if self._behind_halt():
                 return StopReason(Stop.HALTED)
             left -= count
             if max_instructions and left <= 0:
                 return StopReason(Stop.LIMIT_INSTRUCTIONS, f"{max_instructions}")
-            if timeout_seconds and time.monotonic() >= deadline:
-                return StopReason(Stop.TIMEOUT, f"{timeout_seconds:g} s")
 
     def _slice(self, count: int) -> int:
         """Run until the CPU stops by itself, is stopped, or has run ``count`` instructions."""
         library.reg_read(self._handle, _EIP, self._eip_reference)
-        self._breathed = False
-        self.running_since = 0.0 if count else time.monotonic()
+        self._interrupted = False
+        self.running = True
         error = library.start(self._handle, self._eip.value, 0, 0, count)
-        self.running_since = 0.0
+        self.running = False
         self._context.latched = False
         if self._last_words is not None:
             self._context.words[:] = self._last_words
@@ -205,9 +208,9 @@ class Execution:
         self._reason = reason or StopReason(Stop.HYPERCALL)
         library.stop(self._handle)
 
-    def breathe(self) -> None:
-        """Called by the watch, from its thread."""
-        self._breathed = True
+    def interrupt(self) -> None:
+        """Called by the watch, from its thread: the run ends, and must not go on."""
+        self._interrupted = True
         library.stop(self._handle)
 
     def _finish_hook(self) -> None:

@@ -34,6 +34,7 @@ class Stop(enum.Enum):
     HALTED = "HLT with no interrupt to wait for"
     LIMIT_INSTRUCTIONS = "the limit on instructions was reached"
     TIMEOUT = "the limit on time was reached"
+    INTERRUPTED = "a signal interrupted it"
     DIED = "the guest died"
 
 

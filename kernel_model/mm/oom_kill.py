@@ -32,9 +32,9 @@ class Candidate:
 
 
 def int_sqrt(value: int) -> int:
-    """The killer's rough square root: a power of two, or three quarters of one; never 0.
+    """The killer's rough square root: half the bits are shifted out. Never 0.
 
-    16 has root 3, 35 has 6, and what is below 4 has 1.
+    16 has root 3, 25 has 5, 36 has 4, and what is below 4 has 1.
     """
     halvings = value.bit_length() // 2
     root = value >> halvings

@@ -169,14 +169,14 @@ def test_ctrl_c_ends_a_loop() -> None:
     assert cpu.start(0x8000, timeout_seconds=0.01).kind is Stop.TIMEOUT
 
 
-def test_coming_up_for_air_loses_nothing() -> None:
-    """Half a second of counting takes several breaths; the sum tells whether one was lost."""
-    # mov $count,%ecx; xor %eax,%eax; L: add $3,%eax; dec %ecx; jnz L; hlt
-    count = 200_000_000
-    code = b"\xb9" + count.to_bytes(4, "little") + bytes.fromhex("31c0 83c003 49 75fa f4")
+def test_a_long_run_loses_nothing_and_does_nothing_twice() -> None:
+    """Half a second and more of adding to memory; a stop from outside would add once too often."""
+    # mov $count,%ecx; mov $0x9000,%edi; L: incl (%edi); dec %ecx; jnz L; hlt
+    count = 40_000_000
+    code = b"\xb9" + count.to_bytes(4, "little") + bytes.fromhex("bf00900000 ff07 49 75fb f4")
     cpu = flat_cpu(code)
     assert cpu.start(0x8000, timeout_seconds=60).kind is Stop.HALTED
-    assert cpu.registers.eax == 3 * count
+    assert cpu.ram.read32(0x9000) == count
 
 
 def test_an_error_in_a_handler_leaves_the_run_and_the_cpu_stays_usable(kernel: SmallKernel) -> None:

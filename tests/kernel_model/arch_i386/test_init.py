@@ -179,9 +179,11 @@ def test_another_cpu_may_join_by_low_addresses_which_then_go_again(highmem: High
     assert kernel.processor is processor
 
 
-def test_on_smp_the_low_mapping_waits_for_the_other_cpus() -> None:
+def test_an_smp_kernel_with_no_other_cpu_yet_has_no_low_mapping_either() -> None:
     kernel = boot(KernelConfig(nr_cpus=2))
-    assert walk(kernel, MIB) is not None
+    assert walk(kernel, MIB) is None
+    kernel.prepare_secondary()
+    assert walk(kernel, MIB) == walk(kernel, PAGE_OFFSET + MIB)
     kernel.attach(NoProcessor())
     assert walk(kernel, MIB) is None
 

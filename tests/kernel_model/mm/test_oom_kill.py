@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who dies when memory is out."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel_model.config import MIB, KernelConfig
+from kernel_model.errors import KernelPanic
+from kernel_model.kernel import Kernel, boot
+from kernel_model.mm.oom_kill import Candidate, OomKiller, badness, int_sqrt, select_bad_process
+
+DAYS = 86400
+
+
+def process(pid: int = 100, total_vm: int = 1000, **rest: Any) -> Candidate:
+    return Candidate(pid, f"process-{pid}", total_vm, **rest)
+
+
+@pytest.mark.parametrize(
+    ("facts", "points"),
+    [
+        ({}, 1000),
+        ({"nice": 1}, 2000),
+        ({"nice": 19}, 2000),
+        ({"nice": -20}, 1000),
+        ({"superuser": True}, 250),
+        ({"raw_io": True}, 250),
+        ({"superuser": True, "raw_io": True, "nice": 5}, 125),
+        ({"cpu_time": 31}, 1000),  # 3 units of 8 seconds have root 1
+        ({"cpu_time": 32}, 500),
+        ({"cpu_time": 25 * 8}, 200),  # root 5
+        ({"cpu_time": 36 * 8}, 250),  # root 4: the kernel's roots are rough
+        ({"run_time": 15 * 1024}, 1000),
+        ({"run_time": 21 * 1024}, 500),  # root 4, whose root is 2
+        ({"run_time": 10 * DAYS}, 200),
+        ({"cpu_time": 32, "run_time": 21 * 1024}, 250),
+        ({"total_vm": 0, "nice": 10}, 0),
+        ({"total_vm": 7, "superuser": True}, 1),
+    ],
+)
+def test_badness(facts: dict[str, Any], points: int) -> None:
+    assert badness(process(**facts)) == points
+
+
+@given(st.integers(0, 0xFFFFFFFF))
+def test_the_rough_root_is_that_of_the_kernels_loop(value: int) -> None:
+    """A bit of the root for every two bits of the number; an odd one takes a quarter off."""
+    bits, root = value, value
+    while bits > 1:
+        bits, root = bits // 4, root // 2
+    expected = max(root - root // 4 if bits else root, 1)
+    assert int_sqrt(value) == expected
+    assert int_sqrt(value) <= 2 * value**0.5 + 1
+
+
+def test_the_worst_one_is_chosen_and_the_first_of_equals() -> None:
+    small, big, twin = process(5, 10), process(6, 900), process(7, 900)
+    assert select_bad_process([small, big, twin]) is big
+    assert select_bad_process([small, twin, big]) is twin
+    assert select_bad_process([process(5, 0)]) is None
+    assert select_bad_process([]) is None
+
+
+def test_init_and_the_idle_task_are_never_chosen() -> None:
+    init, idle, other = process(1, 1 << 20), process(0, 1 << 20), process(2, 1)
+    assert select_bad_process([init, idle, other]) is other
+    assert select_bad_process([init, idle]) is None
+
+
+def killer(*processes: Candidate, **config: int) -> tuple[Kernel, OomKiller]:
+    kernel = boot(KernelConfig(ram=6 * MIB, **config))
+    kernel.oom_killer.processes = list(processes)
+    return kernel, kernel.oom_killer
+
+
+def test_somebody_is_killed_once_and_the_log_says_who() -> None:
+    died: list[int] = []
+    small, big = process(41, 5), process(42, 50, kill=lambda: died.append(42))
+    kernel, oom = killer(small, big)
+    oom.out_of_memory()
+    assert died == [42]
+    assert big.dying
+    assert kernel.log.endswith("<3>Out of Memory: Killed process 42 (process-42).\n")
+    oom.out_of_memory()  # who is chosen needs time to die
+    assert died == [42]
+    assert not small.dying
+
+
+def test_while_swap_has_room_nobody_is_killed() -> None:
+    victim = process()
+    kernel, oom = killer(victim, swap_pages=3)
+    for _ in range(2):
+        oom.out_of_memory()
+        assert not victim.dying
+        assert kernel.swap_areas.get_swap_page()
+    oom.out_of_memory()
+    assert victim.dying
+
+
+def test_with_nobody_to_kill_the_kernel_panics() -> None:
+    _, oom = killer(process(1, 1000))
+    with pytest.raises(KernelPanic, match="no killable processes"):
+        oom.out_of_memory()
+
+
+def test_a_machine_without_processes_has_no_killer() -> None:
+    kernel, oom = killer()
+    oom.out_of_memory()
+    assert "Killed" not in kernel.log
+
+
+@pytest.mark.parametrize("swap_pages", [0, 64])
+def test_who_is_killed_makes_room_for_the_one_that_asked(swap_pages: int) -> None:
+    """The whole way: user pages fill memory and swap; the next one costs a life, not a failure."""
+    kernel, oom = killer(swap_pages=swap_pages)
+    memory, pgds = kernel.user_memory, [kernel.page_tables.pgd_alloc() for _ in range(2)]
+    victim, survivor = pgds
+    oom.processes = [
+        process(7, 400, kill=lambda: memory.clear_page_tables(victim)),
+        process(8, 10),
+    ]
+    number = 0
+    while not oom.processes[0].dying:
+        pgd = victim if number < 300 else survivor
+        assert memory.new_page(pgd, 0x10000000 + (number << 12), 0x67) > 0
+        number += 1
+        assert number < 2000
+    assert not oom.processes[1].dying
+    assert not memory.protections.get(victim)
+    assert len(memory.protections[survivor]) == number - 300
+    assert kernel.allocator.nr_free_pages() > 200
