@@ -86,6 +86,7 @@ class KernelConfig:
     ``node_spans`` gives the [first, end) PFNs of each node; without it low memory is cut into
     ``nodes`` equal parts. ``round_robin`` builds the kernel with CONFIG_DISCONTIGMEM but without
     CONFIG_NUMA: allocations take turns over the nodes instead of preferring the local one.
+    ``debug_slab`` builds the kernel with CONFIG_DEBUG_SLAB: red zones, poison, statistics.
     ``swap_pages`` is the size of the swap area, its header included; 0: no swap.
     ``spinlock_bytes`` is ``sizeof(spinlock_t)`` of a uniprocessor build: 0, or 4 as gcc 2.95
     makes it; SMP builds always have 4. ``debug_highmem`` is CONFIG_DEBUG_HIGHMEM: the slots of
@@ -108,6 +109,7 @@ class KernelConfig:
     spinlock_bytes: int = 0
     register_memory: bool = True
     swap_pages: int = 0
+    debug_slab: bool = False
     debug_highmem: bool = False
 
     def __post_init__(self) -> None:

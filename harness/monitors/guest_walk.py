@@ -13,7 +13,7 @@ the structures of this kernel. A guest that dies on the way is a finding like an
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -35,9 +35,6 @@ from kernel_model.structs.statics import MAX_MODELLED_NODES
 __all__ = ["Finding", "check", "model_walk", "run_walk"]
 
 _U32: Final = 0xFFFFFFFF
-_LEAST_INSTRUCTIONS: Final = 1_000_000
-_INSTRUCTIONS_PER_FRAME: Final = 400
-"""Several times what the walk takes for a frame that is a free block of its own."""
 _FAULT_FIELDS: Final = ("nr_faults", "faults")
 
 
@@ -83,7 +80,7 @@ def run_walk(machine: Machine) -> Any:
             f"the {variant} guest is built for {VARIANTS[variant]}, this kernel is "
             f"{Abi.of(config)}: its structures lie elsewhere, so it cannot be walked"
         )
-    paddr = virt_to_phys(_call_counted(machine, "walk_mm"))
+    paddr = virt_to_phys(machine.call("walk_mm"))
     result = MM_WALK.ctype.from_buffer_copy(machine.ram.read(paddr, MM_WALK.size))
     size = machine.kernel.image.structs.kernel_statics.size
     if result.statics_bytes != size:
@@ -92,21 +89,6 @@ def run_walk(machine: Machine) -> Any:
             f"kernel has {size}: run python -m guest.build"
         )
     return result
-
-
-def _call_counted(machine: Machine, function: str) -> int:
-    """Call ``function`` with a limit on its instructions, by which even a lost walk ends.
-
-    A run without one may be stopped from another thread to look at the clock. Unicorn then runs
-    the instruction it was at once more, and one that adds to memory has added twice.
-    """
-    limits = machine.limits
-    budget = _LEAST_INSTRUCTIONS + machine.ram.frames * _INSTRUCTIONS_PER_FRAME
-    machine.limits = replace(limits, instructions=budget)
-    try:
-        return machine.call(function)
-    finally:
-        machine.limits = limits
 
 
 def _zone_place(number: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.replay import bootmem, buddy, layout, numa, setup, zones
+from harness.replay import bootmem, buddy, layout, numa, setup, slab, zones
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
 
@@ -28,6 +28,10 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "buddy": buddy.replay,
     "buddy_exhaust": buddy.replay,
     "numa": numa.replay,
+    "slab_structs": slab.replay_structs,
+    "slab_geometry": slab.replay_geometry,
+    "slab_sizes_cache": slab.replay_sizes,
+    "slab_trace": slab.replay_trace,
 }
 
 
@@ -49,14 +53,13 @@ class Replayed:
 def replay(path: Path) -> Replayed:
     """Replay the trace in ``path`` (JSON, or gzip'd JSON)."""
     trace = read_trace(path)
-    if trace.topic not in TOPICS:
-        raise BadInput(
-            f"{path}: no topic {trace.topic!r} can be replayed: one of {', '.join(TOPICS)}"
-        )
+    topic = trace.topic or _named_topic(path)
+    if topic not in TOPICS:
+        raise BadInput(f"{path}: no topic {topic!r} can be replayed: one of {', '.join(TOPICS)}")
     comparison = Comparison()
     difference = None
     try:
-        TOPICS[trace.topic](trace, comparison)
+        TOPICS[topic](trace, comparison)
     except Difference as found:
         difference = found
     except KernelFault as stopped:
@@ -65,5 +68,11 @@ def replay(path: Path) -> Replayed:
     except MmucheckError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise BadInput(f"{path}: not a whole {trace.topic} trace ({error!r})") from error
-    return Replayed(path, trace.topic, trace.config, comparison.count, difference)
+        raise BadInput(f"{path}: not a whole {topic} trace ({error!r})") from error
+    return Replayed(path, topic, trace.config, comparison.count, difference)
+
+
+def _named_topic(path: Path) -> str:
+    """The topic that a file's name begins with, for traces that do not say their own."""
+    named = [topic for topic in TOPICS if path.name.startswith(topic)]
+    return max(named, key=len, default="")

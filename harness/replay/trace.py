@@ -103,6 +103,8 @@ def read_trace(path: Path) -> Trace:
         raise BadInput(f"{path}: cannot read: {error.strerror or error}") from error
     except (ValueError, EOFError, zlib.error, RecursionError) as error:
         raise BadInput(f"{path}: neither JSON nor gzip'd JSON: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("topic"), str):
-        raise BadInput(f"{path}: no trace: a trace is a JSON object with a topic")
-    return Trace(data["topic"], str(data.get("config", "")), data)
+    if not isinstance(data, dict) or not isinstance(data.get("topic", ""), str):
+        raise BadInput(f"{path}: no trace: a trace is a JSON object")
+    meta = data.get("meta")
+    config = data.get("config", meta.get("config", "") if isinstance(meta, dict) else "")
+    return Trace(data.get("topic", ""), str(config), data)

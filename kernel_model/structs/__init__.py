@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 
 from kernel_model.config import Highmem, KernelConfig
-from kernel_model.structs import mmzone, ptrace, sched, statics, swap
+from kernel_model.structs import mmzone, ptrace, sched, slab, statics, swap
 from kernel_model.structs.declare import CType
 
 __all__ = ["Abi", "CType", "Structs"]
@@ -23,6 +23,8 @@ class Abi:
     pae: bool = False
     smp: bool = False
     spinlock_bytes: int = 0
+    nr_cpus: int = 1
+    debug_slab: bool = False
 
     @classmethod
     def of(cls, config: KernelConfig) -> "Abi":
@@ -31,6 +33,8 @@ class Abi:
             pae=config.pae,
             smp=config.smp,
             spinlock_bytes=4 if config.smp else config.spinlock_bytes,
+            nr_cpus=config.nr_cpus,
+            debug_slab=config.debug_slab,
         )
 
 
@@ -50,6 +54,10 @@ class Structs:
         self.vm_struct = mmzone.VM_STRUCT
         self.resource = mmzone.RESOURCE
         self.task_struct = sched.TASK_STRUCT
+        self.kmem_cache_t = slab.kmem_cache_t(abi)
+        self.slab_t = slab.SLAB_T
+        self.cpucache_t = slab.CPUCACHE_T
+        self.cache_sizes_t = slab.CACHE_SIZES_T
         self.swap_info_struct = swap.SWAP_INFO_STRUCT
         self.address_space = swap.ADDRESS_SPACE
         self.page_waiter = swap.PAGE_WAITER

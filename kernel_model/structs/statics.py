@@ -19,6 +19,7 @@ from kernel_model.structs.mmzone import (
     RESOURCE,
 )
 from kernel_model.structs.sched import TASK_STRUCT
+from kernel_model.structs.slab import CACHE_SIZES, CACHE_SIZES_T
 from kernel_model.structs.swap import ADDRESS_SPACE, MAX_SWAPFILES, SWAP_INFO_STRUCT
 
 if TYPE_CHECKING:
@@ -99,6 +100,12 @@ def kernel_statics(structs: "Structs") -> CType:
             ("data_resource", RESOURCE),
             ("vram_resource", RESOURCE),
             ("rom_resources", array(RESOURCE, MAXROMS)),
+            ("cache_cache", structs.kmem_cache_t),
+            ("cache_sizes", array(CACHE_SIZES_T, len(CACHE_SIZES) + 1)),
+            ("clock_searchp", pointer("kmem_cache_t")),
+            ("offslab_limit", UINT),
+            ("slab_break_gfp_order", UINT),
+            ("g_cpucache_up", UINT),
             ("contig_bootmem_data", BOOTMEM_DATA),
             ("contig_page_data", structs.pg_data_t),
             ("discontig_bootmem_data", array(BOOTMEM_DATA, MAX_MODELLED_NODES - 1)),

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from harness.architecture import CR0_PE, CR0_PG, CR0_WP, CR4_PAE, Access, ControlRegisters, Ring
 from harness.mmu_spec import walk
@@ -23,6 +29,7 @@ from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.errors import EndlessLoop, KernelBug, MmucheckError
 from kernel_model.kernel import Kernel
 from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.memory import UserMemory
 from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.mm.swap_state import SwapCache
@@ -83,14 +90,15 @@ class Programs:
         return self.kernel.ram.read(paddr, PAGE)
 
     def evict(self) -> None:
-        """Unmap and write out what can be: two rounds, since the first finds all pages young."""
+        """Unmap, write and free what can be. Several rounds, for the first finds all pages young
+        and their frames active."""
         kernel = self.kernel
-        for zone in for_each_zone(kernel.image):
+        for zone in list(for_each_zone(kernel.image)) * 4:
             classzone = kernel.allocator.zone(zone.vaddr)
+            kernel.vmscan.refill_inactive(10_000)
             while self.memory.swap_out(classzone):
                 pass
-            for _ in range(3):
-                kernel.vmscan.shrink_cache(10_000, classzone, 0x1F0, 1)
+            kernel.vmscan.shrink_cache(10_000, classzone, GFP_KERNEL, 1)
 
     def nothing_is_left(self) -> None:
         statics = self.kernel.statics
@@ -114,7 +122,7 @@ class UserMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.programs = Programs(self.CONFIG)
-        self.spaces: list[int] = []
+        self.spaces = [self.programs.start()]
         self.contents: dict[tuple[int, int], int] = {}
         self.serial = 0
 
@@ -129,27 +137,25 @@ class UserMachine(RuleBasedStateMachine):
         self.contents[pgd, vaddr] = self.serial
         return True
 
+    @precondition(lambda self: len(self.spaces) < 3)
     @rule()
     def start(self) -> None:
-        if len(self.spaces) < 3:
-            self.spaces.append(self.programs.start())
+        self.spaces.append(self.programs.start())
 
+    @precondition(lambda self: len(self.contents) < 500)
     @rule(which=st.integers(0, 2), base=st.sampled_from([BASE, FAR]), pages=st.integers(1, 120))
     def grow(self, which: int, base: int, pages: int) -> None:
-        if which >= len(self.spaces) or len(self.contents) > 500:
-            return
-        pgd = self.spaces[which]
+        pgd = self.spaces[which % len(self.spaces)]
         have = sum(pgd == space and vaddr >> 27 == base >> 27 for space, vaddr in self.contents)
         for number in range(have, have + pages):
             if not self._new(pgd, base + number * PAGE):
                 return
 
-    @rule(data=st.data(), count=st.integers(1, 60), write=st.booleans())
-    def touch(self, data: st.DataObject, count: int, write: bool) -> None:
-        if not self.contents:
-            return
+    @precondition(lambda self: self.contents)
+    @rule(start=st.integers(0, 500), count=st.integers(1, 60), write=st.booleans())
+    def touch(self, start: int, count: int, write: bool) -> None:
         pages = sorted(self.contents)
-        start = data.draw(st.integers(0, len(pages) - 1))
+        start %= len(pages)
         for pgd, vaddr in pages[start : start + count]:
             assert self.programs.read(pgd, vaddr) == pattern(self.contents[pgd, vaddr])
             if write:
@@ -157,22 +163,24 @@ class UserMachine(RuleBasedStateMachine):
                 self.programs.write(pgd, vaddr, pattern(self.serial))
                 self.contents[pgd, vaddr] = self.serial
 
+    @precondition(lambda self: self.contents)
     @rule()
     def evict(self) -> None:
         self.programs.evict()
 
+    @precondition(lambda self: self.contents)
     @rule()
     def swap_out(self) -> None:
         allocator = self.programs.kernel.allocator
         for zone in for_each_zone(self.programs.kernel.image):
             self.programs.memory.swap_out(allocator.zone(zone.vaddr))
 
+    @precondition(lambda self: len(self.spaces) > 1)
     @rule(which=st.integers(0, 2))
     def exit(self, which: int) -> None:
-        if which < len(self.spaces):
-            pgd = self.spaces.pop(which)
-            self.programs.exit(pgd)
-            self.contents = {key: value for key, value in self.contents.items() if key[0] != pgd}
+        pgd = self.spaces.pop(which % len(self.spaces))
+        self.programs.exit(pgd)
+        self.contents = {key: value for key, value in self.contents.items() if key[0] != pgd}
 
     @invariant()
     def slots_are_meant_by_ptes_and_cached_frames(self) -> None:
