@@ -28,8 +28,10 @@ from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.memory import UserMemory
 from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
+from kernel_model.mm.slab import Slab
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.mm.vmscan import Vmscan
 
 __all__ = ["Kernel", "boot"]
@@ -87,6 +89,7 @@ class Kernel:
             ("paging_init", self.paging.paging_init),
             ("register_memory", self._register_memory),
             ("mem_init", self._mem_init),
+            ("kmem_cache_init", self._kmem_cache_init),
             ("page_cache_init", self._page_cache_init),
         ]
         for name, step in steps:
@@ -114,6 +117,22 @@ class Kernel:
         )
         self.user_memory = UserMemory(self.image, self.allocator, self.page_tables, self.tlb)
 
+    def _kmem_cache_init(self) -> None:
+        """The slab allocator, its general caches, and with it vmalloc."""
+        online = self.config.nr_cpus
+        self.slab = Slab(self.image, self.allocator.memmap, self.allocator, online)
+        self.slab.kmem_cache_init()
+        self.slab.kmem_cache_sizes_init(int(self.statics.num_physpages))
+        self.slab.kmem_cpucache_init()
+        self.vmalloc = Vmalloc(
+            self.image,
+            self.allocator,
+            self.page_tables,
+            self.tlb,
+            self.slab.kmalloc,
+            self.slab.kfree,
+        )
+
     def _page_cache_init(self) -> None:
         """The page cache, swap, and with them the power to reclaim memory."""
         image, allocator = self.image, self.allocator
@@ -125,7 +144,12 @@ class Kernel:
         self.user_memory.swap = self.swap_cache = swap
         self.oom_killer = OomKiller(image)
         self.vmscan = Vmscan(
-            image, allocator, swap, self.user_memory.swap_out, self.oom_killer.out_of_memory
+            image,
+            allocator,
+            swap,
+            self.user_memory.swap_out,
+            self.oom_killer.out_of_memory,
+            self.slab.kmem_cache_reap,
         )
         allocator.pressure = self.vmscan
         if self.config.swap_pages:

@@ -302,6 +302,10 @@ class PageAllocator:
         """``__free_page()``."""
         self.free_pages(page, 0)
 
+    def free_pages_at(self, vaddr: int, order: int) -> None:
+        """``free_pages()``: the same for a kernel virtual address of low memory."""
+        self.free_pages(self.memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT), order)
+
     # -- counting ------------------------------------------------------------------------------
 
     def nr_free_pages(self) -> int:

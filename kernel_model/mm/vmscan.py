@@ -50,7 +50,9 @@ class Vmscan:
         swap_cache: SwapCache,
         swap_out: SwapOut,
         out_of_memory: Callable[[], None],
+        kmem_cache_reap: Callable[[int], int] = lambda gfp_mask: 0,
     ) -> None:
+        self._kmem_cache_reap = kmem_cache_reap
         self._image = image
         self._statics = image.statics
         self._allocator = allocator
@@ -96,7 +98,9 @@ class Vmscan:
     # -- shrinking -----------------------------------------------------------------------------
 
     def shrink_caches(self, classzone: Buddy, priority: int, gfp_mask: int, wanted: int) -> int:
-        """Free up to ``wanted`` frames. Returns how many are still wanted."""
+        """Free up to ``wanted`` frames, slabs first. Returns how many are still wanted."""
+        if wanted <= self._kmem_cache_reap(gfp_mask):
+            return 0
         active = int(self._statics.nr_active_pages)
         inactive = int(self._statics.nr_inactive_pages)
         self.refill_inactive(wanted * active // ((inactive + 1) * 2))

@@ -73,7 +73,10 @@ def test_zones_are_those_of_the_real_kernel(name: str) -> None:
 @pytest.mark.parametrize("name", names("buddy"))
 def test_each_allocation_is_answered_as_by_the_real_kernel(name: str) -> None:
     result = replay(RECORDED / name)
-    assert (result.topic, result.difference) == (name.rsplit("_", name.count("highmem") + 1)[0], None)
+    assert (result.topic, result.difference) == (
+        name.rsplit("_", name.count("highmem") + 1)[0],
+        None,
+    )
     assert result.compared > 16_000
 
 
@@ -123,9 +126,7 @@ def test_every_value_of_a_zones_trace_is_compared(share: int, tmp_path: Path) ->
     """Each leaf in turn is changed; every change must be found."""
     data = load("zones_16MB.json.gz")
     paths = [
-        path
-        for path in leaves(data)
-        if path[0] not in NOT_COMPARED | {"register_memory_called"}
+        path for path in leaves(data) if path[0] not in NOT_COMPARED | {"register_memory_called"}
     ]
     assert len(paths) > 200
     missed = []

@@ -41,6 +41,12 @@ FAR = 0x10000000
 SMALL = KernelConfig(ram=6 * MIB, swap_pages=400)
 
 
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allocation that nothing can help gives up soon: it costs a round over all pages a try."""
+    monkeypatch.setattr("kernel_model.mm.vmscan._FRUITLESS_YIELDS", 3)
+
+
 class Programs:
     """A kernel with a ledger, and programs that touch their pages as a CPU would."""
 

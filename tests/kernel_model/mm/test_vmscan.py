@@ -33,7 +33,9 @@ def kernel() -> Kernel:
 
 
 def zone_of(kernel: Kernel, name: str = "DMA") -> Buddy:
-    return next(kernel.allocator.zone(z.vaddr) for z in for_each_zone(kernel.image) if z.name == name)
+    return next(
+        kernel.allocator.zone(z.vaddr) for z in for_each_zone(kernel.image) if z.name == name
+    )
 
 
 def cached(kernel: Kernel, count: int) -> list[int]:
@@ -335,8 +337,10 @@ def test_kswapd_goes_over_each_node_from_its_highest_zone_down() -> None:
     kernel.vmscan.wake_kswapd()
     kernel.vmscan.kswapd()
     nodes = [kernel.allocator.pgdats().index(pgdat) for pgdat in kernel.allocator.pgdats()]
-    order = [int(kernel.image.at(kernel.image.structs.pg_data_t, p).node_id) for p in
-             kernel.allocator.pgdats()]
+    order = [
+        int(kernel.image.at(kernel.image.structs.pg_data_t, p).node_id)
+        for p in kernel.allocator.pgdats()
+    ]
     assert len(nodes) == 2
     expected = {0: [(0, "Normal"), (0, "DMA")], 1: [(1, "Normal")]}
     assert asked == [zone for node in order for zone in expected[node]]

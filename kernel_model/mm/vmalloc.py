@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Memory that is contiguous for the kernel only: frames from anywhere, mapped side by side.
+
+Models linux-2.4.22 ``mm/vmalloc.c`` and ``arch/i386/mm/ioremap.c`` (book chapter 7). In RAM:
+``vmlist``, a chain of ``struct vm_struct`` in address order, and the kernel's page tables, which
+once made are never freed. A new entry of the page directory goes into ``swapper_pg_dir`` alone;
+other address spaces get it when they fault there.
+
+What can fail: an allocation returns 0 when there is no room or no memory; a ``vfree()`` of
+something else leaves a line in the log, as the kernel has it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kernel_model.arch_i386.fixmap import vmalloc_end, vmalloc_start
+from kernel_model.arch_i386.page import (
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    phys_to_virt,
+    virt_to_phys,
+)
+from kernel_model.arch_i386.pgalloc import PageTableAllocator
+from kernel_model.arch_i386.pgtable import (
+    KERNPG_TABLE,
+    PAGE_KERNEL,
+    PAGE_PRESENT,
+    PAGE_RW,
+    mk_pte,
+    mk_pte_phys,
+    pmd_none,
+    pte_none,
+    pte_pfn,
+)
+from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.events import Rights
+from kernel_model.image import SWAPPER_PG_DIR, KernelImage
+from kernel_model.mm.gfp import GFP_BIT_HIGHMEM, GFP_DMA, GFP_KERNEL
+from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.page_flags import PG_RESERVED
+from kernel_model.structs.mmzone import VM_ALLOC, VM_IOREMAP
+
+_U32 = 0xFFFFFFFF
+
+
+class Vmalloc:
+    """The vmalloc range of one machine. Addresses are kernel virtual, sizes are bytes.
+
+    ``kmalloc`` and ``kfree`` give memory for the ``vm_struct``s.
+    """
+
+    def __init__(
+        self,
+        image: KernelImage,
+        allocator: PageAllocator,
+        page_tables: PageTableAllocator,
+        tlb: Tlb,
+        kmalloc: Callable[[int, int], int],
+        kfree: Callable[[int], None],
+    ) -> None:
+        self._image = image
+        self._kind = image.structs.vm_struct
+        self._statics = image.statics
+        self._allocator = allocator
+        self._memmap = allocator.memmap
+        self._page_tables = page_tables
+        self._tables = page_tables.tables
+        self._tlb = tlb
+        self._kmalloc = kmalloc
+        self._kfree = kfree
+
+    @property
+    def start(self) -> int:
+        """``VMALLOC_START``."""
+        return vmalloc_start(int(self._statics.high_memory))
+
+    @property
+    def end(self) -> int:
+        """``VMALLOC_END``."""
+        return vmalloc_end(self._image.config)
+
+    def areas(self) -> Iterator[Any]:
+        """Each ``vm_struct``, lowest address first."""
+        for _, area in self._areas():
+            yield area
+
+    def _areas(self) -> Iterator[tuple[int, Any]]:
+        vaddr = int(self._statics.vmlist)
+        while vaddr:
+            area = self._image.at(self._kind, vaddr)
+            yield vaddr, area
+            vaddr = int(area.next)
+
+    # -- areas ---------------------------------------------------------------------------------
+
+    def get_vm_area(self, size: int, flags: int) -> int:
+        """Reserve ``size`` bytes and a guard page behind them. Returns their address, 0: no room.
+
+        The end of the range is looked at only behind another area, so that the first one may
+        reach beyond it; an unaligned size makes the next area unaligned.
+        """
+        vaddr = self._kmalloc(self._kind.size, GFP_KERNEL)
+        if not vaddr:
+            return 0
+        size = size + PAGE_SIZE & _U32
+        place = self._first_fit(size) if size else None
+        if place is None:
+            self._kfree(vaddr)
+            return 0
+        addr, link = place
+        area = self._image.at(self._kind, vaddr)
+        area.flags, area.addr, area.size = flags, addr, size
+        area.next = self._image.ram.words[virt_to_phys(link) >> 2]
+        self._image.ram.words[virt_to_phys(link) >> 2] = vaddr
+        return addr
+
+    def _first_fit(self, size: int) -> tuple[int, int] | None:
+        """(address, the pointer that must point to the new area), or None: no room."""
+        addr, link = self.start, self._image.symbol("vmlist")
+        for vaddr, area in self._areas():
+            if size + addr > _U32:
+                return None
+            if size + addr <= area.addr:
+                break
+            addr = max(addr, int(area.size) + int(area.addr) & _U32)
+            if addr > self.end - size & _U32:
+                return None
+            link = vaddr + self._kind.offset("next")
+        return addr, link
+
+    # -- allocating ------------------------------------------------------------------------------
+
+    def vmalloc(self, size: int) -> int:
+        """``size`` bytes from any zone (book 7.2)."""
+        return self.allocate(size, GFP_KERNEL | GFP_BIT_HIGHMEM, PAGE_KERNEL)
+
+    def vmalloc_dma(self, size: int) -> int:
+        """The same below 16 MiB."""
+        return self.allocate(size, GFP_KERNEL | GFP_DMA, PAGE_KERNEL)
+
+    def vmalloc_32(self, size: int) -> int:
+        """The same without high memory."""
+        return self.allocate(size, GFP_KERNEL, PAGE_KERNEL)
+
+    def allocate(self, size: int, gfp_mask: int, prot: int) -> int:
+        """``__vmalloc()``: whole pages with protection ``prot``. 0 when it cannot be."""
+        size = size + PAGE_SIZE - 1 & PAGE_MASK
+        if not size or size >> PAGE_SHIFT > self._statics.num_physpages:
+            return 0
+        addr = self.get_vm_area(size, VM_ALLOC)
+        if addr and not self._vmalloc_area_pages(addr, size, gfp_mask, prot):
+            self.vfree(addr)
+            return 0
+        return addr
+
+    def _vmalloc_area_pages(self, addr: int, size: int, gfp_mask: int, prot: int) -> bool:
+        """A frame for each page, mapped as it comes. False: memory ran out on the way."""
+        for vaddr in range(addr & PAGE_MASK, (addr & PAGE_MASK) + size, PAGE_SIZE):
+            ptep = self._pte_alloc(vaddr)
+            page = self._allocator.alloc_page(gfp_mask, "vmalloc") if ptep else 0
+            if not page:
+                return False
+            pfn = self._memmap.pfn(page)
+            self._map(vaddr, ptep, mk_pte(pfn, prot))
+        self._tlb.flush_cache_all()
+        return True
+
+    def _pte_alloc(self, vaddr: int) -> int:
+        """Where the PTE of a kernel address lies, in a new page table if need be; 0: no memory."""
+        pgdp = self._tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
+        return self._page_tables.pte_alloc(self._tables.pmd_offset(pgdp, vaddr), vaddr)
+
+    def _map(self, vaddr: int, ptep: int, pte: int) -> None:
+        if not pte_none(self._tables.entry(ptep)):
+            self._image.printk("<3>alloc_area_pte: page already exists\n")
+        rights = Rights(write=bool(pte & PAGE_RW), user=False)
+        self._image.events.page_mapped(SWAPPER_PG_DIR, vaddr, pte_pfn(pte), rights)
+        self._tables.set_pte(ptep, pte)
+
+    def ioremap(self, phys_addr: int, size: int, flags: int = 0) -> int:
+        """Map ``size`` bytes of device memory at ``phys_addr``; 0 when it cannot be.
+
+        ``flags`` are more bits for the PTEs. Addresses below 1 MiB are in the direct map and
+        need no mapping; RAM that the kernel uses may not be mapped twice.
+        """
+        last = phys_addr + size - 1
+        if not size or last < phys_addr:
+            return 0
+        if phys_addr >= 0xA0000 and last < 0x100000:
+            return phys_to_virt(phys_addr)
+        if phys_addr < virt_to_phys(int(self._statics.high_memory)) and not self._reserved(
+            phys_addr, last
+        ):
+            return 0
+        offset, base = phys_addr % PAGE_SIZE, phys_addr & -PAGE_SIZE
+        size = (last + PAGE_SIZE & -PAGE_SIZE) - base
+        addr = self.get_vm_area(size, VM_IOREMAP)
+        if not addr:
+            return 0
+        for position in range(0, size, PAGE_SIZE):
+            ptep = self._pte_alloc(addr + position)
+            if not ptep:
+                self.vfree(addr)
+                return 0
+            self._map(addr + position, ptep, mk_pte_phys(base + position, KERNPG_TABLE | flags))
+        self._tlb.flush_tlb_all()
+        return addr + offset
+
+    def _reserved(self, first: int, last: int) -> bool:
+        """Whether nobody can have been given any frame of the range."""
+        frames = range(first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1)
+        return all(self._memmap.test(self._memmap.page(pfn), PG_RESERVED) for pfn in frames)
+
+    # -- freeing -----------------------------------------------------------------------------------
+
+    def vfree(self, addr: int) -> None:
+        """Unmap an area and free its frames (book 7.3)."""
+        if not addr:
+            return
+        if addr % PAGE_SIZE:
+            self._image.printk(f"<3>Trying to vfree() bad address ({addr:#010x})\n")
+            return
+        link = self._image.symbol("vmlist")
+        for vaddr, area in self._areas():
+            if area.addr == addr:
+                self._image.ram.words[virt_to_phys(link) >> 2] = area.next
+                self._vmfree_area_pages(addr, int(area.size))
+                self._kfree(vaddr)
+                return
+            link = vaddr + self._kind.offset("next")
+        self._image.printk(f"<3>Trying to vfree() nonexistent vm area ({addr:#010x})\n")
+
+    def iounmap(self, addr: int) -> None:
+        """Undo :meth:`ioremap`; an address of the direct map was never mapped."""
+        if addr > self._statics.high_memory:
+            self.vfree(addr & PAGE_MASK)
+
+    def _vmfree_area_pages(self, addr: int, size: int) -> None:
+        self._tlb.flush_cache_all()
+        shape, tables = self._tables.shape, self._tables
+        vaddr, end = addr, min(addr + size, _U32 + 1)
+        while vaddr < end:
+            pmdp = self._pmd_of(vaddr)
+            table_end = min((vaddr // shape.pmd_size + 1) * shape.pmd_size, end)
+            if pmdp:
+                for page_vaddr in range(vaddr, table_end, PAGE_SIZE):
+                    pte = tables.ptep_get_and_clear(tables.pte_offset(pmdp, page_vaddr))
+                    if pte & PAGE_PRESENT:
+                        self._free_pte(page_vaddr, pte)
+            vaddr = table_end
+        self._tlb.flush_tlb_all()
+
+    def _pmd_of(self, vaddr: int) -> int:
+        """Where the middle entry of a kernel address lies; 0 when nothing hangs there."""
+        pgdp = self._tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
+        if self._tables.pgd_none(self._tables.entry(pgdp)):
+            return 0
+        pmdp = self._tables.pmd_offset(pgdp, vaddr)
+        return 0 if pmd_none(self._tables.entry(pmdp)) else pmdp
+
+    def _free_pte(self, vaddr: int, pte: int) -> None:
+        """A page goes; its frame too, unless it is a device or reserved."""
+        self._image.events.page_unmapped(SWAPPER_PG_DIR, vaddr)
+        pfn = pte_pfn(pte)
+        if pfn < self._statics.max_mapnr:
+            self._allocator.free_page(self._memmap.page(pfn))
+
+    # -- reading and writing ---------------------------------------------------------------------
+
+    def vread(self, addr: int, count: int) -> bytes:
+        """``count`` bytes from ``addr`` as ``/dev/kmem`` shows them: zeros between areas."""
+        data = bytearray(count)
+        for start, offset, length in self._overlaps(addr, count):
+            paddr = self._paddr(start)
+            if paddr is not None and self._image.ram.contains(paddr, length):
+                data[offset : offset + length] = self._image.ram.read(paddr, length)
+        return bytes(data)
+
+    def vwrite(self, addr: int, data: bytes) -> int:
+        """Write ``data`` at ``addr`` where areas are. Returns the bytes that went somewhere."""
+        written = 0
+        for start, offset, length in self._overlaps(addr, len(data)):
+            paddr = self._paddr(start)
+            if paddr is not None and self._image.ram.contains(paddr, length):
+                self._image.ram.write(paddr, data[offset : offset + length])
+                written += length
+        return written
+
+    def _overlaps(self, addr: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """(address, offset from ``addr``, bytes) of each page of an area in the range, but the
+        guard pages."""
+        for area in self.areas():
+            first = max(int(area.addr), addr)
+            last = min(int(area.addr) + int(area.size) - PAGE_SIZE, addr + count)
+            while first < last:
+                length = min(last - first, PAGE_SIZE - first % PAGE_SIZE)
+                yield first, first - addr, length
+                first += length
+
+    def _paddr(self, vaddr: int) -> int | None:
+        pmdp = self._pmd_of(vaddr)
+        if not pmdp:
+            return None
+        pte = self._tables.entry(self._tables.pte_offset(pmdp, vaddr))
+        return (pte_pfn(pte) << PAGE_SHIFT) + vaddr % PAGE_SIZE if pte & PAGE_PRESENT else None
