@@ -374,7 +374,7 @@ def test_kernel_of_another_build_is_refused() -> None:
 def test_guest_built_for_other_static_objects_is_refused(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guest_walk, "_call_counted", lambda *_: 0xC0600000)
+    monkeypatch.setattr(machine, "call", lambda *_: 0xC0600000)
     with pytest.raises(BadInput, match=r"python -m guest\.build"):
         guest_walk.check(machine)
 

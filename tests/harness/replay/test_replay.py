@@ -23,7 +23,7 @@ RECORDED = Path(__file__).parents[2] / "data" / "linux-2.4.22"
 
 
 def names(topic: str) -> list[str]:
-    return sorted(path.name for path in RECORDED.glob(f"{topic}_*.json.gz"))
+    return sorted(path.name for path in RECORDED.glob(f"{topic}*.json.gz"))
 
 
 def load(name: str) -> dict[str, Any]:
@@ -46,6 +46,11 @@ def test_the_recorded_files_are_there() -> None:
         "buddy": 8,
         "buddy_exhaust": 4,
         "numa": 2,
+        "slab_structs": 1,
+        "slab_geometry": 1,
+        "slab_sizes_cache": 1,
+        "slab_trace": 10,
+        "vmalloc": 4,
     }
 
 
