@@ -39,8 +39,8 @@ class KernelFault(MmucheckError):
 class KernelBug(KernelFault):
     """The kernel's own ``BUG()`` was reached.
 
-    ``file`` and ``line`` are those of the kernel's source, as its oops text prints them; line 0
-    is a check that the model makes and the kernel does not. ``reason`` says which check failed.
+    ``file`` is the kernel's; ``line`` is the line that its oops text would name, 0 where that is
+    not known or where the check is the model's own. ``reason`` says which check failed.
     """
 
     def __init__(self, file: str, line: int, reason: str) -> None:

@@ -248,7 +248,7 @@ class Bootmem:
         """
         offset = (bdata.last_offset + align - 1) & ~(align - 1) & _U32
         if offset > PAGE_SIZE:
-            raise KernelBug(_FILE, 224, f"offset {offset:#x} lies outside the page")
+            raise KernelBug(_FILE, 0, f"offset {offset:#x} lies outside the page")
         paddr = bdata.last_pos * PAGE_SIZE + offset + bdata.node_boot_start
         room = PAGE_SIZE - offset
         if size < room:

@@ -60,7 +60,7 @@ class PageCache:
             table = self._allocator.get_free_pages(GFP_ATOMIC, order, "page hash table")
             order -= 0 if table else 1
         if not table:
-            raise KernelBug("filemap.c", 3150, "no memory for the page hash table")
+            raise KernelBug("filemap.c", 0, "no memory for the page hash table")
         self._image.ram.fill(virt_to_phys(table), PAGE_SIZE << order)
         self._statics.page_hash_table = table
         self._statics.page_hash_bits = (PAGE_SIZE << order).bit_length() - 3
@@ -95,7 +95,7 @@ class PageCache:
         memmap, words = self._memmap, self._words
         if words[memmap.word(page, self._mapping)]:
             pfn = memmap.pfn(page)
-            raise KernelBug("filemap.c", 655, f"frame {pfn:#x} is in a page cache already")
+            raise KernelBug("filemap.c", 0, f"frame {pfn:#x} is in a page cache already")
         memmap.set_flags(page, memmap.flags(page) & ~_CLEARED_ON_ENTRY | 1 << PG_LOCKED)
         memmap.set_count(page, memmap.count(page) + 1)
         words[memmap.word(page, self._index)] = index
@@ -133,7 +133,7 @@ class PageCache:
         words, memmap = self._words, self._memmap
         mapping = words[memmap.word(page, self._mapping)]
         if not mapping:
-            raise KernelBug("filemap.c", 113, f"frame {memmap.pfn(page):#x} is in no page cache")
+            raise KernelBug("filemap.c", 0, f"frame {memmap.pfn(page):#x} is in no page cache")
         self._lists.delete(page)
         self._image.at(self._image.structs.address_space, mapping).nrpages -= 1
         words[memmap.word(page, self._mapping)] = 0

@@ -104,7 +104,7 @@ def free_area_init_core(
 ) -> None:
     """Make the zones of node ``nid`` from their sizes in frames, and their ``mem_map``."""
     if zone_start_paddr % PAGE_SIZE:
-        raise KernelBug("page_alloc.c", 720, f"zone start {zone_start_paddr:#x} inside a page")
+        raise KernelBug("page_alloc.c", 0, f"zone start {zone_start_paddr:#x} inside a page")
     node: Any = image.at(image.structs.pg_data_t, pgdat)
     total = sum(zones_size)
     image.printk(f"On node {nid} totalpages: {total - sum(zholes_size)}\n")

@@ -78,7 +78,7 @@ class UserMemory:
         pmdp = self._tables.pmd_offset(self._tables.pgd_offset(pgd, vaddr), vaddr)
         ptep = self._page_tables.pte_alloc(pmdp, vaddr)
         if ptep and not pte_none(self._tables.entry(ptep)):
-            raise KernelBug("exec.c", 320, f"the page at {vaddr:#x} is mapped already")
+            raise KernelBug("exec.c", 0, f"the page at {vaddr:#x} is mapped already")
         page = self._allocator.alloc_page(GFP_HIGHUSER, "user page") if ptep else 0
         if not page:
             return -1

@@ -48,10 +48,10 @@ _ZONELIST_BYTES: Final = 4 * (MAX_NR_ZONES + 1)
 class BadFrame(KernelBug):
     """A frame is not in the state that the operation demands."""
 
-    def __init__(self, line: int, reason: str, pfn: int, flags: int, count: int) -> None:
+    def __init__(self, reason: str, pfn: int, flags: int, count: int) -> None:
         super().__init__(
             _FILE,
-            line,
+            0,
             f"{reason}: frame {pfn:#x}, flags {flags:#x} ({flag_names(flags)}), count {count}",
         )
         self.pfn = pfn
@@ -245,21 +245,21 @@ class PageAllocator:
 
     # -- freeing -----------------------------------------------------------------------------
 
-    def _refuse(self, line: int, reason: str, page: int) -> BadFrame:
+    def _refuse(self, reason: str, page: int) -> BadFrame:
         memmap = self.memmap
-        return BadFrame(line, reason, memmap.pfn(page), memmap.flags(page), memmap.count(page))
+        return BadFrame(reason, memmap.pfn(page), memmap.flags(page), memmap.count(page))
 
     def _check_free(self, page: int) -> None:
         memmap = self.memmap
         if self._words[memmap.word(page, memmap.buffers_word)]:
-            raise self._refuse(88, "freed with buffers", page)
+            raise self._refuse("freed with buffers", page)
         if self._words[memmap.word(page, memmap.mapping_word)]:
-            raise self._refuse(90, "freed while in a page cache", page)
+            raise self._refuse("freed while in a page cache", page)
         flags = memmap.flags(page)
         if flags & (1 << PG_LOCKED):
-            raise self._refuse(94, "freed while locked", page)
+            raise self._refuse("freed while locked", page)
         if flags & (1 << PG_ACTIVE):
-            raise self._refuse(96, "freed while active", page)
+            raise self._refuse("freed while active", page)
 
     def free_pages_ok(self, page: int, order: int) -> None:
         """``__free_pages_ok()``: the block has no user left (book 6.3)."""
@@ -276,7 +276,7 @@ class PageAllocator:
         zone = self.page_zone(page)
         index = (page - zone.mem_map) // memmap.page_bytes
         if index & ((1 << order) - 1):
-            raise self._refuse(109, f"a block of order {order} must be aligned to it", page)
+            raise self._refuse(f"a block of order {order} must be aligned to it", page)
         self._events.frame_given_back(memmap.pfn(page), order)
         zone.merge(index, order)
 
@@ -288,12 +288,12 @@ class PageAllocator:
         """
         memmap = self.memmap
         if order >= MAX_ORDER:
-            raise self._refuse(115, f"order {order} is too large", page)
+            raise self._refuse(f"order {order} is too large", page)
         if memmap.flags(page) & (1 << PG_RESERVED):
             return
         count = memmap.count(page)
         if not count:
-            raise self._refuse(0, "freed twice", page)
+            raise self._refuse("freed twice", page)
         memmap.set_count(page, count - 1)
         if count == 1:
             self.free_pages_ok(page, order)

@@ -69,7 +69,7 @@ class PageLocks:
         memmap = self._memmap
         memmap.clear_bit(page, PG_LAUNDER)
         if not memmap.test(page, PG_LOCKED):
-            raise KernelBug("filemap.c", 900, f"frame {memmap.pfn(page):#x} is not locked")
+            raise KernelBug("filemap.c", 0, f"frame {memmap.pfn(page):#x} is not locked")
         memmap.clear_bit(page, PG_LOCKED)
         served = []
         for link in list(self._lists.entries(self._queue(page))):

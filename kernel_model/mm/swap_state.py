@@ -65,7 +65,7 @@ class SwapCache:
         """``__delete_from_swap_cache()`` and the slot's reference that went with it."""
         entry = self.entry(page)
         if not entry or not self._memmap.test(page, PG_LOCKED):
-            raise KernelBug("swap_state.c", 100, "not locked, or not in the swap cache")
+            raise KernelBug("swap_state.c", 0, "not locked, or not in the swap cache")
         self._memmap.clear_bit(page, PG_DIRTY)
         self.cache.remove_inode_page(page)
         self.areas.swap_free(entry)

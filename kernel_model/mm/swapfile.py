@@ -140,7 +140,7 @@ class SwapAreas:
     def _slot(self, entry: int) -> tuple[Any, memoryview, int]:
         area, offset = swp_type(entry), swp_offset(entry)
         if area >= int(self._statics.nr_swapfiles) or offset >= int(self._info(area).max):
-            raise KernelBug("swapfile.c", 150, f"swap entry {entry:#x} names no slot there is")
+            raise KernelBug("swapfile.c", 0, f"swap entry {entry:#x} names no slot there is")
         info = self._info(area)
         return info, self._map(info), offset
 
@@ -156,7 +156,7 @@ class SwapAreas:
         """One user less; the last one frees the slot. Returns how many are left."""
         info, counts, offset = self._slot(entry)
         if not counts[offset]:
-            raise KernelBug("swapfile.c", 205, f"slot {offset} of swap area is free already")
+            raise KernelBug("swapfile.c", 0, f"slot {offset} of swap area is free already")
         if counts[offset] < SWAP_MAP_MAX:
             counts[offset] -= 1
             if not counts[offset]:

@@ -163,7 +163,7 @@ class Vmscan:
         flags = self._memmap.flags(page)
         if not flags & 1 << PG_LRU or flags & 1 << PG_ACTIVE:
             pfn = self._memmap.pfn(page)
-            raise KernelBug("vmscan.c", 360, f"frame {pfn:#x} is on the wrong LRU list")
+            raise KernelBug("vmscan.c", 0, f"frame {pfn:#x} is on the wrong LRU list")
 
     def _in_class(self, page: int, classzone: Buddy) -> bool:
         """``memclass()``: freeing this frame helps an allocation from the class zone."""

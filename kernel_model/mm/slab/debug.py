@@ -38,11 +38,11 @@ class BadObject(KernelBug):
     """
 
     def __init__(
-        self, line: int, reason: str, cache: Cache, slab: int, objp: int, offset: int, found: bytes
+        self, reason: str, cache: Cache, slab: int, objp: int, offset: int, found: bytes
     ) -> None:
         super().__init__(
             "slab.c",
-            line,
+            0,
             f"{reason}: cache {cache.name}, slab {slab:#x}, object {objp:#x}, offset {offset}: "
             f"{found.hex(' ')}",
         )
@@ -60,13 +60,11 @@ class SlabDebug:
         self._ram = image.ram
         self._words = image.ram.words
 
-    def _bad(
-        self, line: int, reason: str, cache: Cache, slab: int, objp: int, offset: int
-    ) -> BadObject:
+    def _bad(self, reason: str, cache: Cache, slab: int, objp: int, offset: int) -> BadObject:
         found = self._ram.read(
             virt_to_phys(objp) + offset, min(_SHOWN_BYTES, cache.objsize - offset)
         )
-        return BadObject(line, reason, cache, slab, objp, offset, found)
+        return BadObject(reason, cache, slab, objp, offset, found)
 
     def _swap_red_zones(
         self, cache: Cache, slab: int, objp: int, expected: int, new: int, reason: str
@@ -75,7 +73,7 @@ class SlabDebug:
             at = objp + offset - PAGE_OFFSET >> 2
             if self._words[at] != expected:
                 side = "before" if offset == 0 else "behind"
-                raise self._bad(1250, f"{reason} ({side} it)", cache, slab, objp, offset)
+                raise self._bad(f"{reason} ({side} it)", cache, slab, objp, offset)
             self._words[at] = new
 
     def _body(self, cache: Cache) -> tuple[int, int]:
@@ -91,14 +89,14 @@ class SlabDebug:
         self._ram.fill(start, size, POISON_BYTE)
         self._ram.write8(start + size - 1, POISON_END)
 
-    def _check_poison(self, cache: Cache, slab: int, objp: int, line: int) -> None:
+    def _check_poison(self, cache: Cache, slab: int, objp: int) -> None:
         """``kmem_check_poison_obj()``, but byte by byte, so that the first wrong one is named."""
         offset, size = self._body(cache)
         body = self._ram.read(virt_to_phys(objp) + offset, size)
         good = bytes([POISON_BYTE]) * (size - 1) + bytes([POISON_END])
         if body != good:
             wrong = next(i for i in range(size) if body[i] != good[i])
-            raise self._bad(line, "written after it was freed", cache, slab, objp, offset + wrong)
+            raise self._bad("written after it was freed", cache, slab, objp, offset + wrong)
 
     def construct(
         self,
@@ -130,7 +128,7 @@ class SlabDebug:
         if dtor is not None:
             dtor(objp + self._body(cache)[0], cache.vaddr, 0)
         if cache.flags & SLAB_POISON:
-            self._check_poison(cache, slab, objp, 550)
+            self._check_poison(cache, slab, objp)
 
     def allocated(self, cache: Cache, slab: int, objp: int) -> int:
         """An object leaves its slab. Returns where its user may write."""
@@ -139,7 +137,7 @@ class SlabDebug:
         view.num_active += 1
         view.high_mark = max(view.high_mark, view.num_active)
         if cache.flags & SLAB_POISON:
-            self._check_poison(cache, slab, objp, 1240)
+            self._check_poison(cache, slab, objp)
         if cache.flags & SLAB_RED_ZONE:
             reason = "written outside while free"
             self._swap_red_zones(cache, slab, objp, RED_MAGIC1, RED_MAGIC2, reason)
@@ -171,6 +169,6 @@ class SlabDebug:
     def _extra_free_checks(self, cache: Cache, slab: int, objp: int) -> None:
         index, rest = divmod(objp - cache.s_mem(slab), cache.objsize)
         if not 0 <= index < cache.num or rest:
-            raise self._bad(1180, "no object begins there", cache, slab, objp, 0)
+            raise self._bad("no object begins there", cache, slab, objp, 0)
         if index in cache.free_objects(slab):
-            raise self._bad(1190, "freed twice", cache, slab, objp, 0)
+            raise self._bad("freed twice", cache, slab, objp, 0)

@@ -80,7 +80,7 @@ class Objects:
         """
         page = self._page(objp)
         if not self._memmap.test(page, PG_SLAB):
-            raise KernelBug("slab.c", 1219, f"{objp:#x} lies in no slab: it was never allocated")
+            raise KernelBug("slab.c", 0, f"{objp:#x} lies in no slab: it was never allocated")
         return self._words[self._memmap.word(page, self._memmap.list_word)]
 
     def page_slab_of(self, objp: int) -> int:
@@ -138,7 +138,7 @@ class Objects:
     def kmem_cache_grow(self, cache: Cache, flags: int, alloc: Callable[[Cache, int], int]) -> bool:
         """Add a slab, with all its objects constructed. ``alloc`` gives off-slab descriptors."""
         if flags & ~(SLAB_DMA | SLAB_LEVEL_MASK | SLAB_NO_GROW):
-            raise KernelBug("slab.c", 1110, f"allocation flags {flags:#x} for {cache.name}")
+            raise KernelBug("slab.c", 0, f"allocation flags {flags:#x} for {cache.name}")
         if flags & SLAB_NO_GROW:
             return False
         level = flags & SLAB_LEVEL_MASK

@@ -22,32 +22,52 @@ MOST = 0x7FFF
 
 class NaiveArea:
     """The rule in words: go on behind the last slot while the cluster lasts; then the first
-    cluster that is wholly free; then the first free slot. No hints where free slots lie."""
+    cluster that is wholly free; then the first free slot. No free slot lies outside ``low`` to
+    ``high``, but those two are only moved by a slot that is one of them."""
 
     def __init__(self, slots: int) -> None:
         self.counts = [BAD] + [0] * (slots - 1)
         self.next, self.left = 0, 0
+        self.low, self.high = 1, slots - 1
 
-    def free(self, start: int = 0) -> list[int]:
-        return [slot for slot in range(start, len(self.counts)) if not self.counts[slot]]
+    def free(self) -> list[int]:
+        return [slot for slot, count in enumerate(self.counts) if not count]
 
     def take(self) -> int:
         slot = self._choose()
-        if slot:
-            self.counts[slot] = 1
-            self.next = slot + 1
+        if not slot:
+            self.low, self.high = len(self.counts), 0
+            return 0
+        self.counts[slot] = 1
+        self.next = slot + 1
+        self.low += slot == self.low
+        self.high -= slot == self.high
+        if self.low > self.high:
+            self.low, self.high = len(self.counts), 0
         return slot
 
     def _choose(self) -> int:
-        if self.left and (following := self.free(self.next)):
-            self.left -= 1
-            return following[0]
-        self.left = CLUSTER
         free = self.free()
+        if self.left:
+            following = [slot for slot in free if slot >= self.next]
+            if following:
+                self.left -= 1
+                return following[0]
+            self.next = max(self.next, self.high + 1)
+        self.left = CLUSTER
         for start, end in zip(free, free[CLUSTER - 1 :], strict=False):
             if end - start == CLUSTER - 1:
                 return start
-        return free[0] if free else 0
+        if not free:
+            return 0
+        self.low = free[0] + 1
+        return free[0]
+
+    def give_back(self, slot: int) -> int:
+        self.counts[slot] -= 1
+        if not self.counts[slot]:
+            self.low, self.high = min(self.low, slot), max(self.high, slot)
+        return self.counts[slot]
 
 
 def slots(kernel: Kernel, count: int) -> list[int]:
@@ -176,8 +196,7 @@ class SwapMachine(RuleBasedStateMachine):
         start = data.draw(st.integers(0, len(held) - 1))
         for entry in held[start : start + len(held) * share // 100 + 1 : step]:
             area, slot = self.naive[swp_type(entry)], swp_offset(entry)
-            area.counts[slot] -= 1
-            assert self.areas.swap_free(entry) == area.counts[slot]
+            assert self.areas.swap_free(entry) == area.give_back(slot)
 
     @rule(area=st.integers(0, 1), slot=st.integers(1, 19))
     def duplicate(self, area: int, slot: int) -> None:
@@ -192,8 +211,7 @@ class SwapMachine(RuleBasedStateMachine):
             with pytest.raises(KernelBug, match=f"slot {slot} of swap area is free"):
                 self.areas.swap_free(entry)
             return
-        counts[slot] -= 1
-        assert self.areas.swap_free(entry) == counts[slot]
+        assert self.areas.swap_free(entry) == self.naive[area].give_back(slot)
 
     @rule(area=st.integers(0, 1), slot=st.integers(1, 19), content=st.binary(min_size=1))
     def write(self, area: int, slot: int, content: bytes) -> None:
@@ -208,9 +226,8 @@ class SwapMachine(RuleBasedStateMachine):
             counts = swap_map(self.kernel, number)
             assert counts == area.counts == self.areas.counts(number)
             info, free = self.kernel.statics.swap_info[number], area.free()
-            if free:
-                assert info.lowest_bit <= free[0]
-                assert info.highest_bit >= free[-1]
+            assert (info.lowest_bit, info.highest_bit) == (area.low, area.high)
+            assert not free or area.low <= free[0] <= free[-1] <= area.high
         assert self.kernel.statics.nr_swap_pages == sum(len(a.free()) for a in self.naive)
 
     @invariant()
