@@ -47,7 +47,7 @@ from kernel_model.image import (
     KernelImage,
 )
 from kernel_model.mm.bootmem import Bootmem
-from kernel_model.mm.free_area import free_frames
+from kernel_model.mm.free_area import free_frames, runs
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.page_flags import PG_HIGHMEM, PG_RESERVED
 
@@ -239,6 +239,7 @@ class MemInit:
             return 0
         usable = self._ram_mask(first, end)
         rows = memmap.rows(memmap.page(first), end - first)
-        rows[usable, memmap.flags_word] |= np.uint32(1 << PG_HIGHMEM)
+        for start, stop in runs(usable):
+            rows[start:stop, memmap.flags_word] |= np.uint32(1 << PG_HIGHMEM)
         zone = self._allocator.page_zone(memmap.page(first))
         return free_frames(memmap, zone, usable, descending=True)
