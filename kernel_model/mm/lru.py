@@ -3,7 +3,8 @@
 
 Models linux-2.4.22 ``mm/swap.c`` and the macros of ``include/linux/swap.h`` (book 2.5, 6.3).
 In RAM: ``active_list``, ``inactive_list``, their counts, ``struct page.lru``, PG_lru and
-PG_active. What can fail: a frame that is already on a list is a :class:`KernelBug`.
+PG_active. What can fail: a frame on a list without PG_lru is a
+:class:`KernelBug`. Adding a frame twice does nothing, as in the kernel.
 """
 
 from collections.abc import Iterator

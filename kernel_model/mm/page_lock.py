@@ -7,7 +7,7 @@ each sleeper, where the kernel has a ``wait_queue_t`` and a local variable on it
 
 Several frames share a queue by their hash; unlocking one wakes all who sleep there, and
 those whose frame is still locked go back to sleep. What can fail: unlocking a frame that is
-not locked is a :class:`~kernel_model.mm.page_alloc.BadFrame`.
+not locked is a :class:`~kernel_model.errors.KernelBug`.
 """
 
 from typing import Final

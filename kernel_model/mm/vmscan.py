@@ -33,7 +33,7 @@ from kernel_model.mm.swap_state import SwapCache
 
 DEF_PRIORITY: Final = 6
 SWAP_CLUSTER_MAX: Final = 32
-_FRUITLESS_YIELDS: Final = 64
+_FRUITLESS_YIELDS: Final = 4
 """Yields in a row without one more free frame, after which nothing will ever change."""
 
 SwapOut = Callable[[Buddy], bool]

@@ -335,14 +335,18 @@ def the_bit_of_the_neighbour_is_flipped(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
-def merging_stops_at_order_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Buddy._toggle
+def large_blocks_are_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Buddy.merge
 
-    def stops(self: Any, order: int, index: int) -> int:
-        old = real(self, order, index)
-        return 0 if order == 3 else old
+    def merge(self: Any, index: int, order: int) -> None:
+        if order < 3:
+            real(self, index, order)
+            return
+        self.free_pages += 1 << order
+        self._toggle(order, index)
+        self._lists.add(self.mem_map + index * self._page_bytes, self._heads[order])
 
-    monkeypatch.setattr(Buddy, "_toggle", stops)
+    monkeypatch.setattr(Buddy, "merge", merge)
 
 
 def the_wrong_half_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +432,7 @@ def a_frame_stays_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
         a_wrong_frame_is_named,
         a_block_is_taken_as_one_frame,
         the_bit_of_the_neighbour_is_flipped,
-        merging_stops_at_order_3,
+        large_blocks_are_not_merged,
         the_wrong_half_is_kept,
         free_pages_counts_one_too_many,
         a_freed_frame_is_lost,
