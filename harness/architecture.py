@@ -80,4 +80,3 @@ class ControlRegisters:
     def nxe(self) -> bool:
         """No-execute applies: EFER.NXE is set and the format has the bit (PAE)."""
         return bool(self.efer & EFER_NXE) and self.pae
-

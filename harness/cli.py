@@ -9,6 +9,7 @@ shows where it is.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,12 +26,14 @@ from harness.commands.explain import explain
 from harness.commands.options import takes_groups
 from harness.commands.replay import replay
 from harness.commands.run import run
+from harness.cpu.watch import watch
 from harness.elf_headers import printable
 from kernel_model.errors import BadInput, MmucheckError
 
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_DEFECT: Final = 70
+EXIT_INTERRUPTED: Final = 130
 
 
 class OneLineErrors(TyperGroup):
@@ -59,11 +62,24 @@ class OneLineErrors(TyperGroup):
             return command()
         sys.exit(_status(command))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Typer would end the process silently at Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
+class Interrupted(Exception):
+    """Ctrl-C."""
+
 
 def _status(command: Callable[[], Any]) -> int:
     """The exit status that ``command`` means by what it returns or raises."""
     try:
         return int(command() or 0)
+    except Interrupted:
+        return _fail(EXIT_INTERRUPTED, "interrupted")
     except typer.TyperException as error:
         return _fail(EXIT_BAD_INPUT, f"error: {error.format_message()}{_hint(error)}")
     except BadInput as error:
@@ -138,6 +154,11 @@ app.command()(takes_groups(doctor))
 
 def main() -> None:
     """The console script."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed by the caller: there is nobody to tell anything.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    signal.signal(signal.SIGINT, watch.on_sigint)
     app(prog_name="mmucheck")
 
 

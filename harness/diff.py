@@ -168,14 +168,16 @@ class _Comparison:
         settled[self.refused] = False
         self.notes = [f"{pdpte}" for pdpte in self.spec.refused]
         self.left_out = LeftOut()
+        self.untried = ""
         self.accessed = Reading("access", np.empty(0, np.int64), np.empty((6, 0), np.int64))
         try:
             self.accessed, self.left_out = access_pages(
                 self.machine, self.spec, self.pages, settled, meter
             )
-        except (NoPlace, ProbeTrapped, GuestDied, GuestStopped) as error:
-            reason = str(error).splitlines()[0]
-            self.notes.append(f"no loads, stores and fetches by the guest: {reason}")
+        except NoPlace as error:
+            self.notes.append(f"no loads, stores and fetches by the guest: {error}")
+        except (ProbeTrapped, GuestDied, GuestStopped) as error:
+            self.untried = str(error).splitlines()[0]
 
     def _intent(self, pages: I64) -> Reading:
         return read_pages(intents.NAME, self.intent, pages, self.spec.registers)
@@ -213,6 +215,7 @@ class _Comparison:
             left_out=self.left_out,
             notes=tuple(self.notes),
             seconds=seconds,
+            untried=self.untried,
         )
 
     def _subject(self) -> str:

@@ -41,11 +41,13 @@ class Report:
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    untried: str = ""
+    """Why the guest made no accesses although it should have been able to; empty: it did."""
 
     @property
     def ok(self) -> bool:
-        """All readings agree."""
-        return not self.findings
+        """All readings agree, and none of them was missing."""
+        return not self.findings and not self.untried
 
     def verdicts(self) -> dict[Verdict, int]:
         """Number of ranges by verdict."""
@@ -65,6 +67,7 @@ class Report:
             "findings": [finding.as_json() for finding in self.findings],
             "omitted": self.omitted,
             "notes": list(self.notes),
+            "untried": self.untried,
             "seconds": round(self.seconds, 3),
         }
 
@@ -82,6 +85,8 @@ class Report:
         """The verdict in one line."""
         if self.ok:
             return f"all readings agree ({self.seconds:.1f} s)"
+        if not self.findings:
+            return f"THE CPU COULD NOT BE TRIED: {self.untried}"
         ranges = len(self.findings) + self.omitted
         kinds = ", ".join(f"{verdict.value} {n}" for verdict, n in self.verdicts().items())
         return f"MISMATCH in {ranges} range{'s' if ranges > 1 else ''}: {kinds}"

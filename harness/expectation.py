@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from harness.files import open_regular
 from kernel_model.errors import BadInput
 
 RIGHT_WRITE: Final = 1 << 1
@@ -89,12 +90,14 @@ def _read_arrays(
 ) -> dict[str, npt.NDArray[np.integer]]:
     arrays: dict[str, npt.NDArray[np.integer]] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path, "an .npz file") as file, zipfile.ZipFile(file) as archive:
             present = {info.filename: info for info in archive.infolist()}
             for name in wanted + optional:
                 info = present.get(f"{name}.npy")
                 if info is not None:
                     arrays[name] = _read_array(archive, info)
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:

@@ -15,7 +15,6 @@ that is not whole is filled up with zeros, and the log says so.
 import errno
 import logging
 import os
-import stat
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import BinaryIO, Final
 
 from harness.elf_headers import EHDR_BYTES, PHDR_BYTES, BadElf, Headers, ProgramHeader, printable
 from harness.expectation import Expectation, read_expectation
+from harness.files import open_regular
 from kernel_model.errors import BadInput
 from kernel_model.ram import MAX_RAM, PAGE_SIZE, Ram
 
@@ -50,10 +50,8 @@ def read_image(path: Path) -> Ram:
     """
     name = str(path)
     try:
-        with path.open("rb", buffering=0) as stream:
+        with open_regular(path, "a memory image") as stream:
             status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BadInput(f"{printable(name)}: not a regular file: give a memory image")
             start = stream.read(8)
             _check_format(name, status.st_size, start)
             if start[:4] == b"\x7fELF":

@@ -146,6 +146,8 @@ class Machine:
         reason = self.cpu.start(
             eip, max_instructions=limits.instructions, timeout_seconds=limits.seconds
         )
+        if reason.kind is Stop.INTERRUPTED:
+            raise KeyboardInterrupt
         if reason.kind is Stop.DIED:
             raise GuestDied(self.crash(str(reason)))
         if reason.kind is not Stop.HYPERCALL:

@@ -10,9 +10,10 @@ import typer
 from rich.table import Table
 
 from harness.commands.options import JsonOption, MachineOptions
-from harness.commands.output import Output
+from harness.commands.output import STANDARD_OUTPUT, Output
 from harness.elf import ElfImage, load_elf
 from harness.numbers import MAX_U64, parse_number
+from kernel_model.errors import BadInput
 
 _RING_3: Final = 3
 _STOPPED: Final = 124
@@ -53,6 +54,8 @@ def run(
     """
     from harness.machine import GuestDied, GuestStopped, Limits
 
+    if json == STANDARD_OUTPUT:
+        raise BadInput("--json -: the program's own output goes there: give a file")
     output = Output(json)
     config = machine.config()
     limits = Limits(parse_number(max_instructions, "--max-insns", maximum=MAX_U64), timeout)

@@ -159,13 +159,16 @@ class Execution:
             error = self._slice(count)
             if self._error is not None:
                 raise self._error
-            if self._reason is not None:
+            if watch.interrupted:
+                self._interrupted = True
+            if self._reason is not None and not self._interrupted:
                 return self._reason
-            if error:
+            if error and not self._interrupted:
                 return StopReason(Stop.DIED, f"the emulator gave up with its error {error}")
             if self.deadline and time.monotonic() >= self.deadline:
                 return StopReason(Stop.TIMEOUT, f"{timeout_seconds:g} s")
-            if self._interrupted:
+            if self._interrupted or watch.interrupted:
+                watch.interrupted = False
                 return StopReason(Stop.INTERRUPTED)
             if self._behind_halt():
                 return StopReason(Stop.HALTED)

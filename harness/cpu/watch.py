@@ -44,6 +44,8 @@ class Watch:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._pipe = (-1, -1)
+        self.interrupted = False
+        """Ctrl-C came while a guest ran; the run that ends by it takes the mark away."""
 
     def add(self, cpu: Watched) -> None:
         with self._lock:
@@ -58,6 +60,16 @@ class Watch:
                 self._listen()
                 self._thread = threading.Thread(target=self._run, name="cpu-watch", daemon=True)
                 self._thread.start()
+
+    def on_sigint(self, _signal: int, _frame: object) -> None:
+        """A handler for SIGINT that waits until the guest has stopped.
+
+        Raised inside a callback from the emulator, ``KeyboardInterrupt`` would be lost between C
+        frames; here the run ends first, and whoever started it raises.
+        """
+        if not any(cpu.running for cpu in self._watched):
+            raise KeyboardInterrupt
+        self.interrupted = True
 
     def _listen(self) -> None:
         """Have signals written into the pipe, unless somebody else has them."""

@@ -2,6 +2,7 @@
 """Trace files, and comparing answers until the first that differs."""
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from harness.files import open_regular
 from kernel_model.config import E820Entry, Highmem, KernelConfig
 from kernel_model.errors import BadInput, MmucheckError
 
@@ -91,18 +93,22 @@ def _parameter(config: str, prefix: str) -> int | None:
 def read_trace(path: Path) -> Trace:
     """Read a trace; refuses what is no gzip'd or plain JSON object with a topic."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, "a trace, JSON or gzip'd JSON") as file:
             raw = file.read(MAX_TRACE_BYTES + 1)
         if raw[:2] == _GZIP_MAGIC:
-            with gzip.open(path) as file:
-                raw = file.read(MAX_TRACE_BYTES + 1)
+            with gzip.open(io.BytesIO(raw)) as unpacked:
+                raw = unpacked.read(MAX_TRACE_BYTES + 1)
         if len(raw) > MAX_TRACE_BYTES:
             raise BadInput(f"{path}: a trace of more than {MAX_TRACE_BYTES >> 20} MiB")
         data = json.loads(raw)
+    except BadInput:
+        raise
     except OSError as error:
         raise BadInput(f"{path}: cannot read: {error.strerror or error}") from error
     except (ValueError, EOFError, zlib.error, RecursionError) as error:
-        raise BadInput(f"{path}: neither JSON nor gzip'd JSON: {error}") from error
+        raise BadInput(
+            f"{path}: neither JSON nor gzip'd JSON ({error}): give a recorded trace"
+        ) from error
     if not isinstance(data, dict) or not isinstance(data.get("topic", ""), str):
         raise BadInput(f"{path}: no trace: a trace is a JSON object")
     meta = data.get("meta")

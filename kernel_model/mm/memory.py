@@ -119,6 +119,8 @@ class UserMemory:
         self._allocator.lru.mark_page_accessed(page)
         self._memmap.set_bit(page, PG_LOCKED)
         self.swap.areas.swap_free(entry)
+        if self.swap.full:
+            self.swap.remove_exclusive(page)
         pte = mk_pte(self._memmap.pfn(page), self.protections[pgd][vaddr >> PAGE_SHIFT])
         if write and self.swap.can_share(page):
             pte = pte_mkdirty(pte_mkwrite(pte))

@@ -8,11 +8,14 @@ Models linux-2.4.22 ``mm/oom_kill.c``: ``badness()``, ``select_bad_process()``,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from kernel_model.errors import KernelPanic
 from kernel_model.image import KernelImage
 
-PID_INIT = 1
+PID_INIT: Final = 1
+HZ: Final = 100
+SHIFT_HZ: Final = 7
 
 
 @dataclass(slots=True)
@@ -46,10 +49,11 @@ def int_sqrt(value: int) -> int:
 def badness(process: Candidate) -> int:
     """How much good killing it would do: big and young and unimportant is worst.
 
-    The kernel counts CPU time in units of 8 seconds, run time in units of 1024.
+    The kernel means units of 8 and of 1024 seconds; its ``SHIFT_HZ`` makes a second of 128
+    ticks where there are 100, so they are 10.24 and 1310.72 seconds.
     """
-    points = process.total_vm // int_sqrt(process.cpu_time >> 3)
-    points //= int_sqrt(int_sqrt(process.run_time >> 10))
+    points = process.total_vm // int_sqrt(process.cpu_time * HZ >> SHIFT_HZ + 3)
+    points //= int_sqrt(int_sqrt(process.run_time * HZ >> SHIFT_HZ + 10))
     if process.nice > 0:
         points *= 2
     if process.superuser:

@@ -30,6 +30,7 @@ class SwapCache:
         tlb: Tlb,
     ) -> None:
         self._tlb = tlb
+        self._statics = image.statics
         self._allocator = allocator
         self._memmap = allocator.memmap
         self._words = image.ram.words
@@ -72,20 +73,30 @@ class SwapCache:
 
     def remove_exclusive(self, page: int) -> bool:
         """Drop a locked frame from the cache if nobody but the caller and the cache has it."""
-        entry = self.entry(page)
-        if not entry or self._memmap.count(page) != 2 or self.areas.swap_count(entry) != 1:
+        if not self.entry(page) or not self._exclusive(page):
             return False
         self.remove(page)
         self._memmap.set_bit(page, PG_DIRTY)
         self._allocator.free_page(page)
         return True
 
+    def _exclusive(self, page: int) -> bool:
+        """``exclusive_swap_page()``: nobody but the cache and one user has frame or slot."""
+        entry = self.entry(page)
+        return self._memmap.count(page) == 2 and self.areas.swap_count(entry) == 1
+
     def can_share(self, page: int) -> bool:
-        """Whether the one who maps a locked frame may write to it without a copy."""
+        """Whether the one who maps a locked frame may write to it without a copy.
+
+        A frame in the swap cache keeps its slot; what is written makes the slot's contents old.
+        """
         count = self._memmap.count(page)
-        if count == 1:
-            return True
-        return count == 2 and bool(self.entry(page)) and self.remove_exclusive(page)
+        return count == 1 or (count == 2 and bool(self.entry(page)) and self._exclusive(page))
+
+    @property
+    def full(self) -> bool:
+        """``vm_swap_full()``: less than half of all slots is free."""
+        return int(self._statics.nr_swap_pages) * 2 < self.areas.total_swap_pages
 
     def writepage(self, page: int) -> None:
         """``swap_writepage()``: write a locked frame to its slot, unless nobody wants it."""
@@ -131,7 +142,7 @@ class SwapCache:
         page = self.cache.find_page(self.swapper_space, entry)
         if not page or memmap.test(page, PG_LOCKED):
             return
-        if memmap.count(page) == 1:
+        if memmap.count(page) == 1 or self.full:
             memmap.set_bit(page, PG_LOCKED)
             self.remove(page)
             memmap.clear_bit(page, PG_LOCKED)

@@ -80,6 +80,11 @@ class SwapAreas:
         self.disks.append(bytearray(pages * PAGE_SIZE))
         return area
 
+    @property
+    def total_swap_pages(self) -> int:
+        """Slots of all areas, the free ones and the others."""
+        return sum(int(self._info(n).pages) for n in range(int(self._statics.nr_swapfiles)))
+
     def _info(self, area: int) -> Any:
         return self._statics.swap_info[area]
 

@@ -547,3 +547,14 @@ def test_address_space_that_nobody_kept_book_of() -> None:
     with pytest.raises(MmucheckError, match="FrameLedger"):
         diff(machine, mm=mm)
     assert machine.cpu.read_cr3() == 0x101000
+
+
+@pytest.mark.parametrize("table", ["idt", "gdt"])
+def test_a_guest_that_cannot_be_tried_is_no_agreement(table: str) -> None:
+    machine = small_machine()
+    machine.ram.fill(machine.symbol(table) - 0xC0000000, 2048 if table == "idt" else 64)
+    report = diff(machine)
+    assert not report.ok
+    assert "triple fault" in report.untried
+    assert report.conclusion.startswith("THE CPU COULD NOT BE TRIED")
+    assert report.as_json()["ok"] is False

@@ -115,7 +115,7 @@ def test_a_wrong_list_is_named(tmp_path: Path, changes: dict[str, Any], said: st
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "known.npz"
     assert "No such file" in refusal(path)
-    assert "Is a directory" in refusal(tmp_path)
+    assert "not a regular file" in refusal(tmp_path)
     for content in (b"", b"PK\x03\x04", b"\x93NUMPY", bytes(100)):
         path.write_bytes(content)
         assert "not a readable .npz" in refusal(path)

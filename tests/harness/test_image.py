@@ -131,7 +131,7 @@ def test_other_formats(tmp_path: Path, content: bytes, said: str) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "No such file" in refusal(tmp_path / "absent")
-    assert "Is a directory" in refusal(tmp_path)
+    assert "not a regular file" in refusal(tmp_path)
     assert "not a regular file" in refusal(Path("/dev/null"))
 
 

@@ -621,7 +621,7 @@ def test_arguments_beyond_all_memory_are_an_error_of_ours_too(tmp_path: Path) ->
 def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere.json: cannot read: No such file"):
         read_trace(tmp_path / "nowhere.json")
-    with pytest.raises(BadInput, match="cannot read: Is a directory"):
+    with pytest.raises(BadInput, match="not a regular file"):
         read_trace(tmp_path)
 
 

@@ -29,14 +29,14 @@ def process(pid: int = 100, total_vm: int = 1000, **rest: Any) -> Candidate:
         ({"superuser": True}, 250),
         ({"raw_io": True}, 250),
         ({"superuser": True, "raw_io": True, "nice": 5}, 125),
-        ({"cpu_time": 31}, 1000),  # 3 units of 8 seconds have root 1
-        ({"cpu_time": 32}, 500),
-        ({"cpu_time": 25 * 8}, 200),  # root 5
-        ({"cpu_time": 36 * 8}, 250),  # root 4: the kernel's roots are rough
-        ({"run_time": 15 * 1024}, 1000),
-        ({"run_time": 21 * 1024}, 500),  # root 4, whose root is 2
-        ({"run_time": 10 * DAYS}, 200),
-        ({"cpu_time": 32, "run_time": 21 * 1024}, 250),
+        ({"cpu_time": 40}, 1000),  # 3 units of 10.24 seconds have root 1
+        ({"cpu_time": 41}, 500),
+        ({"cpu_time": 256}, 200),  # root 5
+        ({"cpu_time": 369}, 250),  # root 4: the kernel's roots are rough
+        ({"run_time": 15 * 1310}, 1000),
+        ({"run_time": 21 * 1311}, 500),  # root 4, whose root is 2
+        ({"run_time": 10 * DAYS}, 250),
+        ({"cpu_time": 41, "run_time": 21 * 1311}, 250),
         ({"total_vm": 0, "nice": 10}, 0),
         ({"total_vm": 7, "superuser": True}, 1),
     ],
