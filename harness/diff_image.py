@@ -52,6 +52,7 @@ EXPECTED: Final = "list"
 MAX_NOTES: Final = 20
 """Malformed entries that a report names."""
 
+USUAL_MODEL: Final = "pentium3"
 Addresses = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -60,14 +61,14 @@ def diff_image(
     registers: ControlRegisters,
     expectation: Expectation | None = None,
     *,
-    cpu_model: str = "pentium3",
+    cpu_model: str | None = None,
     exhaustive: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Report:
     """Compare spec, CPU and the list of translations over the image in ``ram``.
 
-    ``cpu_model`` gives way to a model that has what the registers turn on.
+    Without a ``cpu_model`` the CPU is one that has what the registers turn on.
     """
     began = time.perf_counter()
     meter = Meter(progress)
@@ -78,11 +79,14 @@ def diff_image(
     return compared.report(cpu.model, time.perf_counter() - began)
 
 
-def cpu_for_image(ram: Ram, registers: ControlRegisters, cpu_model: str) -> Cpu:
-    """A CPU over ``ram`` with ``registers`` loaded, ``cpu_model`` if that can have them."""
-    wanted = [cpu_model, *(name for name in CPU_MODELS if name != cpu_model)]
-    model = next((name for name in wanted if _offers(name, registers)), cpu_model)
-    cpu = create(ram, model)
+def cpu_for_image(ram: Ram, registers: ControlRegisters, cpu_model: str | None) -> Cpu:
+    """A CPU over ``ram`` with ``registers`` loaded.
+
+    Without a ``cpu_model`` it is one that has what the registers turn on; a model that was
+    asked for and has not is refused.
+    """
+    fitting = (name for name in (USUAL_MODEL, *CPU_MODELS) if _offers(name, registers))
+    cpu = create(ram, cpu_model or next(fitting, USUAL_MODEL))
     cpu.load_control(registers)
     return cpu
 

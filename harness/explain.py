@@ -19,6 +19,7 @@ from harness.diff_image import EXPECTED, cpu_for_image, expected_pages
 from harness.expectation import Expectation
 from harness.machine import GuestDied, GuestStopped, Machine
 from harness.mappings import I64, PAGE_SHIFT, PAGES
+from harness.mmu_faults import BadTable
 from harness.mmu_spec import Walk
 from harness.paging_modes import VA_BITS
 from harness.progress import Meter
@@ -56,9 +57,14 @@ class Explanation:
     notes: tuple[str, ...] = ()
 
     @property
+    def bad_table(self) -> bool:
+        """The walk leaves RAM: the architecture does not say what comes of it."""
+        return any(isinstance(walk.fault, BadTable) for walk in self.walks)
+
+    @property
     def ok(self) -> bool:
-        """No two readings contradict each other."""
-        return not any(
+        """The architecture says what happens, and no two readings contradict each other."""
+        return not self.bad_table and not any(
             disagree(one.answers, other.answers).any()
             for number, one in enumerate(self.readings)
             for other in self.readings[:number]
@@ -124,6 +130,8 @@ class Explanation:
         parts.append(table)
         parts += [Text(f"note: {note}") for note in self.notes]
         verdict = "the readings agree" if self.ok else "THE READINGS DISAGREE"
+        if self.bad_table:
+            verdict = "A TABLE LIES OUTSIDE RAM"
         parts.append(Text(verdict, style="bold green" if self.ok else "bold red"))
         return Group(*parts)
 
@@ -157,7 +165,7 @@ def explain_image(
     va: int,
     *,
     expectation: Expectation | None = None,
-    cpu_model: str = "pentium3",
+    cpu_model: str | None = None,
 ) -> Explanation:
     """Explain ``va`` in the memory image ``ram``."""
     page = _page(va)

@@ -48,7 +48,7 @@ def diff(
                 subject.ram,
                 subject.registers,
                 subject.expectation,
-                cpu_model=config.cpu_model,
+                cpu_model=machine.cpu_model,
                 seed=seed,
                 exhaustive=exhaustive,
                 progress=progress,

@@ -42,7 +42,7 @@ def explain(
             subject.registers,
             address,
             expectation=subject.expectation,
-            cpu_model=config.cpu_model,
+            cpu_model=machine.cpu_model,
         )
     output.console.print(explanation)
     output.json({"command": "explain"} | explanation.as_json())

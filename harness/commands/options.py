@@ -27,6 +27,7 @@ from kernel_model.ram import MAX_RAM, Ram
 
 MACHINE: Final = "The machine and its kernel"
 IMAGE: Final = "A memory image instead of a booted model"
+USUAL_MODEL: Final = "pentium3"
 USUAL_CR0: Final = CR0_PE | CR0_WP | CR0_PG
 """What a running Linux has of the bits that matter here."""
 
@@ -63,14 +64,14 @@ class MachineOptions:
         ),
     ] = Highmem.NONE
     cpu_model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--cpu-model",
             metavar="NAME",
-            help=f"One of {', '.join(CPU_MODELS)}.",
+            help=f"One of {', '.join(CPU_MODELS)}; {USUAL_MODEL} if not given.",
             rich_help_panel=MACHINE,
         ),
-    ] = "pentium3"
+    ] = None
     nodes: Annotated[
         str,
         typer.Option("--nodes", metavar="N", help="NUMA nodes.", rich_help_panel=MACHINE),
@@ -97,7 +98,7 @@ class MachineOptions:
             ram=parse_size(self.ram, "--ram", maximum=MAX_RAM),
             release=self.kernel,
             highmem=self.highmem,
-            cpu_model=self.cpu_model,
+            cpu_model=self.cpu_model or USUAL_MODEL,
             nodes=parse_number(self.nodes, "--nodes"),
             nr_cpus=parse_number(self.cpus, "--cpus"),
         )

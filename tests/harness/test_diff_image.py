@@ -15,6 +15,7 @@ from harness.mappings import PAGES
 from harness.mmu_spec import walk
 from harness.verdict import Verdict
 from kernel_model.config import MIB
+from kernel_model.errors import BadInput
 from kernel_model.ram import Ram
 from tests.linux_images import AddressSpace, LinuxImage, linux_address_spaces, linux_image
 
@@ -280,9 +281,16 @@ def _pae_image(entry: int) -> Ram:
     return ram
 
 
-@pytest.mark.parametrize("model", ["pentium3", "486", "coreduo"])
-def test_no_execute(model: str) -> None:
-    """NX needs a CPU that has it, whatever model was asked for."""
+@pytest.mark.parametrize("model", ["pentium3", "486"])
+def test_a_model_without_what_the_registers_turn_on_is_refused(model: str) -> None:
+    registers = ControlRegisters(PAGING, 0x1000, CR4_PAE, 1 << 11)
+    with pytest.raises(BadInput, match=f"a {model} lacks: choose another"):
+        diff_image(_pae_image(0x5067), registers, cpu_model=model)
+
+
+@pytest.mark.parametrize("model", [None, "coreduo"])
+def test_no_execute(model: str | None) -> None:
+    """NX needs a CPU that has it; one is chosen if none was asked for."""
     registers = ControlRegisters(PAGING, 0x1000, CR4_PAE, 1 << 11)
     known = Expectation(
         va=np.array([0x201000], np.uint32),
