@@ -128,7 +128,5 @@ class _Run:
         return {"pfn": pfn, "order": order}
 
     def _get_page(self, operation: dict[str, Any]) -> dict[str, Any]:
-        memmap = self._allocator.memmap
-        page = memmap.page(operation["pfn"])
-        memmap.set_count(page, memmap.count(page) + 1)
+        self._allocator.get_page(self._allocator.memmap.page(operation["pfn"]))
         return {"pfn": operation["pfn"]}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, phys_to_virt, virt_to_phys
 from kernel_model.bitops import Bitmap
 from kernel_model.image import KernelImage
-from kernel_model.mm.page_flags import ZONE_SHIFT
+from kernel_model.mm.page_flags import MACROS, ZONE_SHIFT, FlagOperation
 from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
 
 ZONE_DMA: Final = 0
@@ -74,6 +74,19 @@ class MemMap:
 
     def clear_bit(self, page: int, bit: int) -> None:
         self.words[self.word(page, self.flags_word)] &= ~(1 << bit)
+
+    def macro(self, name: str, page: int) -> bool:
+        """Run one of :data:`~kernel_model.mm.page_flags.MACROS`, such as ``SetPageDirty``.
+
+        Returns what the bit was before.
+        """
+        operation, bit = MACROS[name]
+        was = self.test(page, bit)
+        if operation in (FlagOperation.SET, FlagOperation.TEST_AND_SET):
+            self.set_bit(page, bit)
+        elif operation in (FlagOperation.CLEAR, FlagOperation.TEST_AND_CLEAR):
+            self.clear_bit(page, bit)
+        return was
 
     def count(self, page: int) -> int:
         """``page_count()``."""

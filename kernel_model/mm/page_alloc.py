@@ -306,6 +306,14 @@ class PageAllocator:
         """``free_pages()``: the same for a kernel virtual address of low memory."""
         self.free_pages(self.memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT), order)
 
+    def get_page(self, page: int) -> None:
+        """One more user of a frame; ``page_cache_get()`` is the same."""
+        self.memmap.set_count(page, self.memmap.count(page) + 1)
+
+    def put_page(self, page: int) -> None:
+        """One user less; the last one frees the frame. ``page_cache_release()`` is the same."""
+        self.free_pages(page, 0)
+
     # -- counting ------------------------------------------------------------------------------
 
     def nr_free_pages(self) -> int:

@@ -5,6 +5,7 @@ Models linux-2.4.22 ``include/linux/mm.h`` (book 2.5, table 2.1). The zone of a 
 in the top byte of the same word.
 """
 
+import enum
 from typing import Final
 
 PG_LOCKED: Final = 0
@@ -36,3 +37,48 @@ def flag_names(flags: int) -> str:
     """The set bits by name, as ``PG_locked|PG_dirty``; ``-`` when none is set."""
     names = [f"PG_{NAMES[bit][3:].lower()}" for bit in NAMES if flags >> bit & 1]
     return "|".join(names) or "-"
+
+
+class FlagOperation(enum.Enum):
+    """What a macro does to its bit; the last two also tell what it was."""
+
+    TEST = "test"
+    SET = "set"
+    CLEAR = "clear"
+    TEST_AND_SET = "test and set"
+    TEST_AND_CLEAR = "test and clear"
+
+
+_TABLE_2_1: Final[dict[int, tuple[str, str, str]]] = {
+    PG_ACTIVE: ("PageActive", "SetPageActive", "ClearPageActive"),
+    PG_CHECKED: ("PageChecked", "SetPageChecked", ""),
+    PG_DIRTY: ("PageDirty", "SetPageDirty", "ClearPageDirty"),
+    PG_ERROR: ("PageError", "SetPageError", "ClearPageError"),
+    PG_HIGHMEM: ("PageHighMem", "", ""),
+    PG_LAUNDER: ("PageLaunder", "SetPageLaunder", "ClearPageLaunder"),
+    PG_LOCKED: ("PageLocked", "LockPage", "UnlockPage"),
+    PG_LRU: ("PageLRU", "", ""),
+    PG_REFERENCED: ("PageReferenced", "SetPageReferenced", "ClearPageReferenced"),
+    PG_RESERVED: ("PageReserved", "SetPageReserved", "ClearPageReserved"),
+    PG_SLAB: ("PageSlab", "PageSetSlab", "PageClearSlab"),
+    PG_UPTODATE: ("PageUptodate", "SetPageUptodate", "ClearPageUptodate"),
+}
+"""Bit -> the macros that test, set and clear it, as far as there are any (book table 2.1)."""
+
+MACROS: Final[dict[str, tuple[FlagOperation, int]]] = {
+    name: (operation, bit)
+    for bit, names in _TABLE_2_1.items()
+    for name, operation in zip(
+        names, (FlagOperation.TEST, FlagOperation.SET, FlagOperation.CLEAR), strict=True
+    )
+    if name
+} | {
+    "TryLockPage": (FlagOperation.TEST_AND_SET, PG_LOCKED),
+    "TestSetPageLRU": (FlagOperation.TEST_AND_SET, PG_LRU),
+    "TestClearPageLRU": (FlagOperation.TEST_AND_CLEAR, PG_LRU),
+    "TestClearPageReferenced": (FlagOperation.TEST_AND_CLEAR, PG_REFERENCED),
+}
+"""Every macro of ``include/linux/mm.h`` for a bit of ``page->flags``, by its kernel name.
+
+``UnlockPage()`` also wakes who waits; that part is :mod:`kernel_model.mm.page_lock`.
+"""
