@@ -78,31 +78,6 @@ def test_the_boot_allocator_answers_each_call_as_the_real_one(name: str) -> None
     assert result.compared > 12000
 
 
-@pytest.mark.book("2.1", "2.2", "2.2.1", "2.2.3", "2.3", "2.4", "2.5", "2.6")
-@pytest.mark.parametrize("name", names("zones"))
-def test_nodes_zones_and_frames_are_those_of_the_real_kernel(name: str) -> None:
-    result = replay(RECORDED / name)
-    assert (result.topic, result.difference) == ("zones", None)
-    assert result.compared > 200
-
-
-@pytest.mark.book("6.1", "6.2", "6.3", "6.4", "6.5")
-@pytest.mark.parametrize("name", names("buddy"))
-def test_the_page_allocator_answers_each_call_as_the_real_one(name: str) -> None:
-    result = replay(RECORDED / name)
-    assert result.topic.startswith("buddy")
-    assert result.difference is None
-    assert result.compared > 15_000
-
-
-@pytest.mark.book("2.1", "2.4", "5.1", "6.2")
-@pytest.mark.parametrize("name", names("numa"))
-def test_nodes_answer_as_those_of_the_real_kernel(name: str) -> None:
-    result = replay(RECORDED / name)
-    assert (result.topic, result.difference) == ("numa", None)
-    assert result.compared > 50_000
-
-
 def test_every_value_of_a_boot_is_compared() -> None:
     """Nothing in a setup trace is skipped: each leaf that can be changed is missed by no one."""
     trace = load("setup_16MB.json.gz")

@@ -80,7 +80,7 @@ def test_each_allocation_is_answered_as_by_the_real_kernel(name: str) -> None:
     assert result.compared > 16_000
 
 
-@pytest.mark.book("2.1", "2.4", "6.2", "6.4")
+@pytest.mark.book("2.1", "2.4", "5.1", "6.2", "6.4")
 @pytest.mark.parametrize("name", names("numa"))
 def test_nodes_take_turns_or_prefer_their_own(name: str) -> None:
     result = replay(RECORDED / name)
