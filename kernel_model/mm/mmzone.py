@@ -30,8 +30,8 @@ class MemMap:
     def __init__(self, image: KernelImage) -> None:
         page = image.structs.page
         self._ram = image.ram
-        self._statics = image.statics
         self.words = image.ram.words
+        self._mem_map = virt_to_phys(image.symbol("mem_map")) >> 2
         self.page_bytes = page.size
         self.list_word = page.word("list")
         self.count_word = page.word("count")
@@ -42,11 +42,11 @@ class MemMap:
 
     def at(self, mapnr: int) -> int:
         """``mem_map + mapnr``: the entry with this index in the array."""
-        return int(self._statics.mem_map) + mapnr * self.page_bytes
+        return self.words[self._mem_map] + mapnr * self.page_bytes
 
     def mapnr(self, page: int) -> int:
         """``page - mem_map``: the index of an entry in the array."""
-        return (page - int(self._statics.mem_map)) // self.page_bytes
+        return (page - self.words[self._mem_map]) // self.page_bytes
 
     def page(self, pfn: int) -> int:
         """``pfn_to_page()``. With one node the array begins with frame 0."""

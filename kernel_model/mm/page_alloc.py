@@ -13,7 +13,13 @@ kernel would retry for ever raises :class:`EndlessLoop`.
 
 from typing import Final, Protocol
 
-from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.page import (
+    PAGE_OFFSET,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    phys_to_virt,
+    virt_to_phys,
+)
 from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
@@ -36,6 +42,7 @@ from kernel_model.mm.page_flags import (
     PG_LRU,
     PG_REFERENCED,
     PG_RESERVED,
+    ZONE_SHIFT,
     flag_names,
 )
 from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
@@ -143,9 +150,10 @@ class PageAllocator:
     def _zones_of(self, zonelist: int) -> list[Buddy]:
         """The zones of a ``zonelist_t``, best first."""
         zones = []
+        words, known = self._words, self._zones
         index = virt_to_phys(zonelist) >> 2
-        while vaddr := self._words[index]:
-            zones.append(self.zone(vaddr))
+        while vaddr := words[index]:
+            zones.append(known.get(vaddr) or self.zone(vaddr))
             index += 1
         return zones
 
@@ -249,13 +257,12 @@ class PageAllocator:
         memmap = self.memmap
         return BadFrame(reason, memmap.pfn(page), memmap.flags(page), memmap.count(page))
 
-    def _check_free(self, page: int) -> None:
-        memmap = self.memmap
-        if self._words[memmap.word(page, memmap.buffers_word)]:
+    def _check_free(self, page: int, flags: int) -> None:
+        memmap, at = self.memmap, page - PAGE_OFFSET >> 2
+        if self._words[at + memmap.buffers_word]:
             raise self._refuse("freed with buffers", page)
-        if self._words[memmap.word(page, memmap.mapping_word)]:
+        if self._words[at + memmap.mapping_word]:
             raise self._refuse("freed while in a page cache", page)
-        flags = memmap.flags(page)
         if flags & (1 << PG_LOCKED):
             raise self._refuse("freed while locked", page)
         if flags & (1 << PG_ACTIVE):
@@ -263,17 +270,19 @@ class PageAllocator:
 
     def free_pages_ok(self, page: int, order: int) -> None:
         """``__free_pages_ok()``: the block has no user left (book 6.3)."""
-        memmap = self.memmap
-        if memmap.flags(page) & (1 << PG_LRU):
+        memmap, words = self.memmap, self._words
+        flags_at = (page - PAGE_OFFSET >> 2) + memmap.flags_word
+        if words[flags_at] & (1 << PG_LRU):
             self.lru.delete(page)
-        self._check_free(page)
-        memmap.set_flags(page, memmap.flags(page) & ~(1 << PG_REFERENCED | 1 << PG_DIRTY))
-        if self._words[self._flags_index] & PF_FREE_PAGES and not self.current.nr_local_pages:
+        flags = words[flags_at]
+        self._check_free(page, flags)
+        words[flags_at] = flags & ~(1 << PG_REFERENCED | 1 << PG_DIRTY)
+        if words[self._flags_index] & PF_FREE_PAGES and not self.current.nr_local_pages:
             self._lists.add(page, self._local_pages)
-            self._words[memmap.word(page, memmap.index_word)] = order
+            words[memmap.word(page, memmap.index_word)] = order
             self.current.nr_local_pages += 1
             return
-        zone = self.page_zone(page)
+        zone = self.zone(words[self._zone_table + (flags >> ZONE_SHIFT)])
         index = (page - zone.mem_map) // memmap.page_bytes
         if index & ((1 << order) - 1):
             raise self._refuse(f"a block of order {order} must be aligned to it", page)
@@ -286,15 +295,15 @@ class PageAllocator:
         A reserved frame is left alone, as in the kernel. A frame that is free already has no
         reference to drop: its count would wrap, which the kernel does not notice.
         """
-        memmap = self.memmap
+        memmap, words, at = self.memmap, self._words, page - PAGE_OFFSET >> 2
         if order >= MAX_ORDER:
             raise self._refuse(f"order {order} is too large", page)
-        if memmap.flags(page) & (1 << PG_RESERVED):
+        if words[at + memmap.flags_word] & (1 << PG_RESERVED):
             return
-        count = memmap.count(page)
+        count = words[at + memmap.count_word]
         if not count:
             raise self._refuse("freed twice", page)
-        memmap.set_count(page, count - 1)
+        words[at + memmap.count_word] = count - 1
         if count == 1:
             self.free_pages_ok(page, order)
 

@@ -44,6 +44,11 @@ from kernel_model.structs.mmzone import VM_ALLOC, VM_IOREMAP
 _U32 = 0xFFFFFFFF
 
 
+def _rights(prot: int) -> Rights:
+    """What a kernel page of protection ``prot`` is meant for."""
+    return Rights(write=bool(prot & PAGE_RW), user=False)
+
+
 class Vmalloc:
     """The vmalloc range of one machine. Addresses are kernel virtual, sizes are bytes.
 
@@ -156,25 +161,34 @@ class Vmalloc:
 
     def _vmalloc_area_pages(self, addr: int, size: int, gfp_mask: int, prot: int) -> bool:
         """A frame for each page, mapped as it comes. False: memory ran out on the way."""
-        for vaddr in range(addr & PAGE_MASK, (addr & PAGE_MASK) + size, PAGE_SIZE):
-            ptep = self._pte_alloc(vaddr)
+        rights = _rights(prot)
+        for vaddr, ptep in self._ptes(addr & PAGE_MASK, size):
             page = self._allocator.alloc_page(gfp_mask, "vmalloc") if ptep else 0
             if not page:
                 return False
-            pfn = self._memmap.pfn(page)
-            self._map(vaddr, ptep, mk_pte(pfn, prot))
+            self._map(vaddr, ptep, mk_pte(self._memmap.pfn(page), prot), rights)
         self._tlb.flush_cache_all()
         return True
 
-    def _pte_alloc(self, vaddr: int) -> int:
-        """Where the PTE of a kernel address lies, in a new page table if need be; 0: no memory."""
-        pgdp = self._tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
-        return self._page_tables.pte_alloc(self._tables.pmd_offset(pgdp, vaddr), vaddr)
+    def _ptes(self, addr: int, size: int) -> Iterator[tuple[int, int]]:
+        """(address, where its PTE lies) of each page of a range, 0: no memory for a table.
 
-    def _map(self, vaddr: int, ptep: int, pte: int) -> None:
+        A page table is looked up, or made, when its first page is reached.
+        """
+        shape, tables = self._tables.shape, self._tables
+        ptep = 0
+        for vaddr in range(addr, addr + size, PAGE_SIZE):
+            if not ptep or vaddr % shape.pmd_size < PAGE_SIZE:
+                pgdp = tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
+                ptep = self._page_tables.pte_alloc(tables.pmd_offset(pgdp, vaddr), vaddr)
+            yield vaddr, ptep
+            if not ptep:
+                return
+            ptep += shape.entry_bytes
+
+    def _map(self, vaddr: int, ptep: int, pte: int, rights: Rights) -> None:
         if not pte_none(self._tables.entry(ptep)):
             self._image.printk("<3>alloc_area_pte: page already exists\n")
-        rights = Rights(write=bool(pte & PAGE_RW), user=False)
         self._image.events.page_mapped(SWAPPER_PG_DIR, vaddr, pte_pfn(pte), rights)
         self._tables.set_pte(ptep, pte)
 
@@ -198,12 +212,13 @@ class Vmalloc:
         addr = self.get_vm_area(size, VM_IOREMAP)
         if not addr:
             return 0
-        for position in range(0, size, PAGE_SIZE):
-            ptep = self._pte_alloc(addr + position)
+        prot = KERNPG_TABLE | flags
+        rights = _rights(prot)
+        for vaddr, ptep in self._ptes(addr, size):
             if not ptep:
                 self.vfree(addr)
                 return 0
-            self._map(addr + position, ptep, mk_pte_phys(base + position, KERNPG_TABLE | flags))
+            self._map(vaddr, ptep, mk_pte_phys(base + vaddr - addr, prot), rights)
         self._tlb.flush_tlb_all()
         return addr + offset
 
@@ -244,10 +259,12 @@ class Vmalloc:
             pmdp = self._pmd_of(vaddr)
             table_end = min((vaddr // shape.pmd_size + 1) * shape.pmd_size, end)
             if pmdp:
+                ptep = tables.pte_offset(pmdp, vaddr)
                 for page_vaddr in range(vaddr, table_end, PAGE_SIZE):
-                    pte = tables.ptep_get_and_clear(tables.pte_offset(pmdp, page_vaddr))
+                    pte = tables.ptep_get_and_clear(ptep)
                     if pte & PAGE_PRESENT:
                         self._free_pte(page_vaddr, pte)
+                    ptep += shape.entry_bytes
             vaddr = table_end
         self._tlb.flush_tlb_all()
 
