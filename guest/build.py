@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness import hypercalls, mm_walk_layout
+from harness import hypercalls, kernel_functions, mm_walk_layout
 from kernel_model.errors import MmucheckError
 from kernel_model.structs import header
 
@@ -34,12 +34,14 @@ USER: Final = "user"
 KERNEL_SOURCES: Final = (
     "kernel/boot.S",
     "kernel/entry.S",
+    "kernel/kernel_calls.S",
     "kernel/probe.S",
     "kernel/traps.c",
     "kernel/console.c",
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "kernel": ("kernel/mm_walk.c",),
+    "slab_test": ("kernel/slab_test.c",),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
 }
@@ -112,10 +114,13 @@ def write_headers(directory: Path) -> None:
         include.mkdir(parents=True)
         (include / "hypercall_numbers.h").write_text(hypercalls.header_text(), encoding="ascii")
         if abi != USER:
-            text = header.header_text(abi)
-            (include / "kernel_structs.h").write_text(text, encoding="ascii")
-            layout = mm_walk_layout.header_text()
-            (include / "mm_walk_layout.h").write_text(layout, encoding="ascii")
+            texts = {
+                "kernel_structs.h": header.header_text(abi),
+                "kernel_calls.h": kernel_functions.header_text(),
+                "mm_walk_layout.h": mm_walk_layout.header_text(),
+            }
+            for name, text in texts.items():
+                (include / name).write_text(text, encoding="ascii")
 
 
 def compile_program(program: Program, directory: Path, cache: Path) -> None:

@@ -33,6 +33,8 @@ class Hypercall(enum.IntEnum):
     """EBX ``char *``: what the guest found wrong."""
     IDLE = 5
     """Nothing left to do: the harness may call a function or enter a program."""
+    CALL = 6
+    """EBX :class:`~harness.kernel_functions.KernelFunction`, ECX its cdecl arguments."""
 
 
 def header_text() -> str:

@@ -11,6 +11,7 @@ a limit ended the run; a guest image that does not fit this kernel is
 :class:`~kernel_model.errors.BadInput`.
 """
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,22 @@ from harness.crash import CrashReport, crash_report
 from harness.elf import ElfImage, load_elf
 from harness.guests import guest_path
 from harness.hypercalls import CONSOLE_PORT, Hypercall
+from harness.kernel_calls import BadCall, KernelCalls
 from harness.mmu_faults import error_code_text
 from harness.mmu_spec import walk
-from harness.monitors.frames import FrameLedger
+from harness.monitors.frames import FrameLedger, LedgerError
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem
-from kernel_model.errors import BadInput, MmucheckError
+from kernel_model.errors import BadInput, KernelFault, MmucheckError
 from kernel_model.kernel import Kernel
 
 GUEST_VARIANTS: Final = {Highmem.NONE: "nohm", Highmem.GB4: "hm", Highmem.GB64: "pae"}
 CONSOLE_LIMIT: Final = 16 << 20
 """Bytes of console output kept; a guest that writes more is cut off."""
 MAX_TEXT: Final = 1024
+MAX_DEPTH: Final = 16
+"""Guest functions that the kernel calls while it is called by one; Unicorn takes 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,9 @@ class Machine:
         self.exit_status: int | None = None
         self.on_trap: TrapHandler = self._unhandled_trap
         self.on_console: Callable[[int], None] = self.console.append
-        self._returned = 0
+        self.kernel_calls = KernelCalls(self.kernel, self.call)
+        self._returned: int | None = None
+        self._depth = 0
         self._load_guest()
         self._boot()
 
@@ -129,23 +135,45 @@ class Machine:
         return self.guest.symbols[name]
 
     def call(self, function: str | int, *arguments: int) -> int:
-        """Run a ring-0 function of the guest with cdecl ``arguments``; returns its EAX."""
+        """Run a ring-0 function of the guest with cdecl ``arguments``; returns its EAX.
+
+        While a hypercall or trap is served, the function runs on the stack that the guest
+        stands on, and the registers are then as before: so the kernel calls a constructor.
+        """
         if self.exit_status is not None:
             raise MmucheckError(f"the guest has ended with status {self.exit_status}")
-        registers = self.cpu.registers
-        stack = self.symbol("kernel_stack_top")
-        for word in (*reversed(arguments), self.symbol("kernel_return")):
-            stack -= 4
-            self.ram.write32(virt_to_phys(stack), word & 0xFFFFFFFF)
+        eip = self.symbol(function) if isinstance(function, str) else function
+        if self._depth >= MAX_DEPTH:
+            raise GuestDied(self.crash(f"calls of {eip:#x} and others nest {MAX_DEPTH} deep"))
+        registers, before = self.cpu.registers, self.cpu.registers.esp
+        stack = before if self.cpu.serving else self.symbol("kernel_stack_top")
+        words = [word & 0xFFFFFFFF for word in (self.symbol("kernel_return"), *arguments)]
+        stack -= 4 * len(words)
+        if not self.ram.contains(virt_to_phys(stack), 4 * len(words)):
+            raise GuestDied(self.crash(f"no stack at {stack:#x} to call {eip:#x} on"))
+        self.ram.write(virt_to_phys(stack), struct.pack(f"<{len(words)}I", *words))
         registers.esp = stack
-        self._start(self.symbol(function) if isinstance(function, str) else function)
-        return self._returned
+        self._returned = None
+        self._depth += 1
+        try:
+            self._start(eip)
+        finally:
+            self._depth -= 1
+        value, self._returned = self._returned, None
+        if self.cpu.serving:
+            if value is None:
+                raise GuestDied(self.crash(f"the function at {eip:#x} ended the guest"))
+            registers.esp = before
+        return value or 0
 
     def _start(self, eip: int) -> None:
         limits = self.limits
-        reason = self.cpu.start(
-            eip, max_instructions=limits.instructions, timeout_seconds=limits.seconds
-        )
+        if self.cpu.serving:
+            reason = self.cpu.start_nested(eip)
+        else:
+            reason = self.cpu.start(
+                eip, max_instructions=limits.instructions, timeout_seconds=limits.seconds
+            )
         if reason.kind is Stop.INTERRUPTED:
             raise KeyboardInterrupt
         if reason.kind is Stop.DIED:
@@ -178,6 +206,8 @@ class Machine:
         if number == Hypercall.TRAP:
             regs = self.kernel.image.at(self.kernel.image.structs.pt_regs, argument)
             self.on_trap(regs, registers.ecx, registers.edx, registers.esi)
+        elif number == Hypercall.CALL:
+            self._kernel_call(argument, registers.ecx)
         elif number == Hypercall.START_KERNEL:
             self._start_kernel()
             registers.eax = 0
@@ -193,6 +223,13 @@ class Machine:
             self.failures.append(self._text(argument))
         else:
             raise GuestDied(self.crash(f"unknown hypercall {number:#x}"))
+
+    def _kernel_call(self, function: int, arguments: int) -> None:
+        """The guest calls a function of the model; a ``BUG()`` in there is the guest's end."""
+        try:
+            self.cpu.registers.eax = self.kernel_calls.call(function, arguments)
+        except (BadCall, KernelFault, LedgerError) as fault:
+            raise GuestDied(self.crash(str(fault))) from fault
 
     def _text(self, vaddr: int) -> str:
         """A C string in the direct map; a hostile pointer gives a text that says so."""

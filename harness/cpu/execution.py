@@ -110,6 +110,8 @@ class Execution:
         self.running = False
         self.deadline = 0.0
         self.counting = False
+        self._max_instructions = 0
+        self._timeout_seconds = 0.0
         self._callbacks = self._add_hooks()
         watch.add(self)
 
@@ -144,16 +146,39 @@ class Execution:
             library.control(self._handle, ctypes.c_int(library.CTL_TB_FLUSH))
         self._reason = self._error = self._access = None
         self.counting = bool(max_instructions)
+        self._max_instructions, self._timeout_seconds = max_instructions, timeout_seconds
+        self.deadline = time.monotonic() + timeout_seconds if timeout_seconds else 0.0
         watch.ensure_running()
         context.running = True
         try:
-            return self._run(max_instructions, timeout_seconds)
+            return self._run()
         finally:
             context.running = self.counting = False
 
-    def _run(self, max_instructions: int, timeout_seconds: float) -> StopReason:
-        self.deadline = time.monotonic() + timeout_seconds if timeout_seconds else 0.0
-        left = max_instructions
+    def start_nested(self, eip: int) -> StopReason:
+        """Run from ``eip`` while the guest waits for its hypercall or trap to be served.
+
+        Ended by a hypercall, it leaves every register as it was before. Any other end is the
+        end of the outer run too, and leaves the CPU where it happened. The outer run's
+        deadline holds; its limit on instructions is counted anew, as Unicorn has one counter.
+        """
+        context = self._context
+        if not context.running or not context.latched:
+            raise CpuError("start_nested() belongs inside a hypercall or a trap")
+        before = context.words.tobytes()
+        context.words[context.layout.eip] = eip & _MASK
+        context.dirty = True
+        context.release()
+        reason = self._run()
+        self.running = True
+        if reason.kind is Stop.HYPERCALL:
+            self._reason = None
+            context.words[:] = memoryview(before).cast("I")
+            context.latched = context.dirty = True
+        return reason
+
+    def _run(self) -> StopReason:
+        left = max_instructions = self._max_instructions
         while True:
             count = min(left, _COUNTED_SLICE)
             error = self._slice(count)
@@ -166,7 +191,7 @@ class Execution:
             if error and not self._interrupted:
                 return StopReason(Stop.DIED, f"the emulator gave up with its error {error}")
             if self.deadline and time.monotonic() >= self.deadline:
-                return StopReason(Stop.TIMEOUT, f"{timeout_seconds:g} s")
+                return StopReason(Stop.TIMEOUT, f"{self._timeout_seconds:g} s")
             if self._interrupted or watch.interrupted:
                 watch.interrupted = False
                 return StopReason(Stop.INTERRUPTED)

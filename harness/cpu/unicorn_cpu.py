@@ -128,6 +128,15 @@ class UnicornCpu:
         """
         return self._execution.start(eip, max_instructions, timeout_seconds)
 
+    @property
+    def serving(self) -> bool:
+        """Whether the guest waits for a callback to return."""
+        return self.context.running
+
+    def start_nested(self, eip: int) -> StopReason:
+        """Run guest code inside a hypercall or trap; see :meth:`Execution.start_nested`."""
+        return self._execution.start_nested(eip)
+
     def stop(self, reason: StopReason | None = None) -> None:
         """End the run, between two instructions when called from a trap or hypercall."""
         self._execution.stop(reason)

@@ -198,7 +198,7 @@ class Vmalloc:
         ``flags`` are more bits for the PTEs. Addresses below 1 MiB are in the direct map and
         need no mapping; RAM that the kernel uses may not be mapped twice.
         """
-        last = phys_addr + size - 1
+        last = phys_addr + size - 1 & _U32
         if not size or last < phys_addr:
             return 0
         if phys_addr >= 0xA0000 and last < 0x100000:

@@ -76,8 +76,12 @@ class Objects:
     def page_cache_of(self, objp: int) -> int:
         """``GET_PAGE_CACHE``: the cache of the frame that an object lies in.
 
-        A frame of no slab is a :class:`KernelBug`, as ``CHECK_PAGE`` has it.
+        A frame of no slab is a :class:`KernelBug`, as ``CHECK_PAGE`` has it. Without
+        CONFIG_DEBUG_SLAB the kernel checks nothing, and takes what ``page->list`` holds for a
+        cache.
         """
+        if not PAGE_OFFSET <= objp < self._image.statics.high_memory:
+            raise KernelBug("slab.c", 0, f"out of range ptr {objp:#x}")
         page = self._page(objp)
         if not self._memmap.test(page, PG_SLAB):
             raise KernelBug("slab.c", 0, f"{objp:#x} lies in no slab: it was never allocated")
