@@ -12,6 +12,7 @@ from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_
 from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.highmem import direct_or_high
 from kernel_model.arch_i386.init import MemInit, PagingInit
+from kernel_model.arch_i386.init_task import init_task
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
@@ -56,6 +57,7 @@ class Kernel:
         self.highmem = direct_or_high(self.image, self.allocator.memmap, self.tables, self.tlb)
         self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb, self.layout)
         startup_32(self.ram)
+        init_task(self.image)
 
     @property
     def processor(self) -> Processor:

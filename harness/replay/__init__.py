@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.replay import bootmem, buddy, layout, numa, setup, slab, vmalloc, zones
+from harness.replay import bootmem, buddy, layout, numa, setup, slab, vma, vmalloc, zones
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
 
@@ -33,6 +33,7 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "slab_sizes_cache": slab.replay_sizes,
     "slab_trace": slab.replay_trace,
     "vmalloc": vmalloc.replay,
+    "vma_structs": vma.replay_structs,
 }
 
 

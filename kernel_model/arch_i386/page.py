@@ -18,6 +18,7 @@ __all__ = [
     "PAGE_SHIFT",
     "PAGE_SIZE",
     "TASK_SIZE",
+    "TASK_UNMAPPED_BASE",
     "VMALLOC_RESERVE",
     "pfn_down",
     "pfn_up",
@@ -28,6 +29,8 @@ __all__ = [
 PAGE_MASK: Final = 0xFFFFF000
 PAGE_OFFSET: Final = 0xC0000000
 TASK_SIZE: Final = PAGE_OFFSET
+TASK_UNMAPPED_BASE: Final = TASK_SIZE // 3
+"""Where the search for room begins when a program names no address."""
 VMALLOC_RESERVE: Final = 128 << 20
 MAXMEM: Final = -PAGE_OFFSET - VMALLOC_RESERVE & 0xFFFFFFFF
 """Bytes of RAM that the kernel can map directly: 896 MiB."""

@@ -34,6 +34,14 @@ PAGE_KERNEL: Final = KERNPG_TABLE | PAGE_GLOBAL
 """A kernel page. 2.4.22 sets the global bit even where the CPU ignores it."""
 PAGE_KERNEL_NOCACHE: Final = PAGE_KERNEL | PAGE_PCD
 
+PROTECTION_MAP: Final = (
+    *(PAGE_NONE, PAGE_READONLY, PAGE_COPY, PAGE_COPY),
+    *(PAGE_READONLY, PAGE_READONLY, PAGE_COPY, PAGE_COPY),
+    *(PAGE_NONE, PAGE_READONLY, PAGE_SHARED, PAGE_SHARED),
+    *(PAGE_READONLY, PAGE_READONLY, PAGE_SHARED, PAGE_SHARED),
+)
+"""``protection_map``: PTE bits by read 1, write 2, execute 4, shared 8 of ``vm_flags``."""
+
 PTE_FLAGS_MASK: Final = 0xFFF
 
 

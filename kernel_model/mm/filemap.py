@@ -27,8 +27,6 @@ from kernel_model.mm.page_flags import (
 )
 from kernel_model.structs.mmzone import MAX_ORDER
 
-INODE_HASH_DIVISOR: Final = 32
-"""The largest power of two that divides ``sizeof(struct inode)``: what the hash divides by."""
 _CLEARED_ON_ENTRY: Final = sum(
     1 << bit for bit in (PG_UPTODATE, PG_ERROR, PG_DIRTY, PG_REFERENCED, PG_ARCH_1, PG_CHECKED)
 )
@@ -49,6 +47,9 @@ class PageCache:
         self._pprev_hash = page.word("pprev_hash")
         self._mapping = page.word("mapping")
         self._index = page.word("index")
+        inode_bytes = image.structs.inode.size
+        self._hash_divisor = inode_bytes & -inode_bytes
+        """The largest power of two that divides ``sizeof(struct inode)``."""
 
     def page_cache_init(self, mempages: int) -> None:
         """Allocate the hash table: a pointer for each of ``mempages`` frames if possible."""
@@ -75,7 +76,7 @@ class PageCache:
     def _bucket(self, mapping: int, index: int) -> int:
         """``page_hash()``: address of the head of the chain."""
         bits = int(self._statics.page_hash_bits)
-        key = mapping // INODE_HASH_DIVISOR + index & 0xFFFFFFFF
+        key = mapping // self._hash_divisor + index & 0xFFFFFFFF
         key = key + (key >> bits) & (1 << bits) - 1
         return int(self._statics.page_hash_table) + key * 4
 

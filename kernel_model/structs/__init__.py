@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass
 
 from kernel_model.config import Highmem, KernelConfig
-from kernel_model.structs import mmzone, ptrace, sched, slab, statics, swap
+from kernel_model.structs import fs, mm, mmzone, ptrace, sched, slab, statics, swap
 from kernel_model.structs.declare import CType
 
 __all__ = ["Abi", "CType", "Structs"]
@@ -53,13 +53,30 @@ class Structs:
         self.bootmem_data_t = mmzone.BOOTMEM_DATA
         self.vm_struct = mmzone.VM_STRUCT
         self.resource = mmzone.RESOURCE
+        self.rlimit = sched.RLIMIT
         self.task_struct = sched.TASK_STRUCT
         self.kmem_cache_t = slab.kmem_cache_t(abi)
         self.slab_t = slab.SLAB_T
         self.cpucache_t = slab.CPUCACHE_T
         self.cache_sizes_t = slab.CACHE_SIZES_T
         self.swap_info_struct = swap.SWAP_INFO_STRUCT
-        self.address_space = swap.ADDRESS_SPACE
+        self.rb_node_t = mm.RB_NODE
+        self.rb_root_t = mm.RB_ROOT
+        self.rw_semaphore = mm.rw_semaphore(abi)
+        self.mm_context_t = mm.MM_CONTEXT
+        self.vm_operations_struct = mm.VM_OPERATIONS_STRUCT
+        self.vm_area_struct = mm.VM_AREA_STRUCT
+        self.mm_struct = mm.mm_struct(abi)
+        self.address_space_operations = fs.ADDRESS_SPACE_OPERATIONS
+        self.address_space = fs.address_space(abi)
+        self.semaphore = fs.semaphore(abi)
+        self.file_operations = fs.FILE_OPERATIONS
+        self.file = fs.FILE
+        self.qstr = fs.QSTR
+        self.dentry = fs.DENTRY
+        self.inode = fs.inode(abi)
+        self.dentry_stat_t = fs.DENTRY_STAT
+        self.inodes_stat_t = fs.INODES_STAT
         self.page_waiter = swap.PAGE_WAITER
         self.pt_regs = ptrace.PT_REGS
         self.zone_t = mmzone.zone_t(abi)

@@ -1,22 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The part of a process descriptor that memory management uses.
+"""The part of a process descriptor that memory management uses, and resource limits.
 
 Models fields of linux-2.4.22 ``include/linux/sched.h: struct task_struct``; it is no layout of
-the whole structure.
+the whole structure. ``include/linux/resource.h`` and ``include/asm-i386/resource.h`` give the
+limits.
 """
 
 from typing import Final
 
-from kernel_model.structs.declare import INT, UINT, ULONG, struct
+from kernel_model.structs.declare import INT, UINT, ULONG, array, pointer, struct
 from kernel_model.structs.mmzone import LIST_HEAD
+
+RLIMIT_CPU: Final = 0
+RLIMIT_FSIZE: Final = 1
+RLIMIT_DATA: Final = 2
+RLIMIT_STACK: Final = 3
+RLIMIT_CORE: Final = 4
+RLIMIT_RSS: Final = 5
+RLIMIT_NPROC: Final = 6
+RLIMIT_NOFILE: Final = 7
+RLIMIT_MEMLOCK: Final = 8
+RLIMIT_AS: Final = 9
+RLIMIT_LOCKS: Final = 10
+RLIM_NLIMITS: Final = 11
+RLIM_INFINITY: Final = 0xFFFFFFFF
+
+CAP_IPC_LOCK: Final = 14
+CAP_SETPCAP: Final = 8
+
+RLIMIT: Final = struct("struct rlimit", [("rlim_cur", ULONG), ("rlim_max", ULONG)])
 
 TASK_STRUCT: Final = struct(
     "struct task_struct",
     [
         ("flags", ULONG),
+        ("addr_limit", ULONG),
         ("local_pages", LIST_HEAD),
         ("allocation_order", UINT),
         ("nr_local_pages", INT),
         ("processor", INT),
+        ("mm", pointer("struct mm_struct")),
+        ("active_mm", pointer("struct mm_struct")),
+        ("cap_effective", UINT),
+        ("rlim", array(RLIMIT, RLIM_NLIMITS)),
     ],
 )

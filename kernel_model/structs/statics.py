@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
+from kernel_model.structs.fs import DENTRY_STAT, INODES_STAT
+from kernel_model.structs.mm import VM_OPERATIONS_STRUCT
 from kernel_model.structs.mmzone import (
     BOOTMEM_DATA,
     LIST_HEAD,
@@ -20,7 +22,7 @@ from kernel_model.structs.mmzone import (
 )
 from kernel_model.structs.sched import TASK_STRUCT
 from kernel_model.structs.slab import CACHE_SIZES, CACHE_SIZES_T
-from kernel_model.structs.swap import ADDRESS_SPACE, MAX_SWAPFILES, SWAP_INFO_STRUCT
+from kernel_model.structs.swap import MAX_SWAPFILES, SWAP_INFO_STRUCT
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -80,7 +82,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("page_cache_size", ULONG),
             ("page_hash_table", pointer("struct page *")),
             ("page_hash_bits", UINT),
-            ("swapper_space", ADDRESS_SPACE),
+            ("swapper_space", structs.address_space),
             ("nr_swapfiles", UINT),
             ("swap_info", array(SWAP_INFO_STRUCT, MAX_SWAPFILES)),
             ("nr_active_pages", ULONG),
@@ -93,6 +95,22 @@ def kernel_statics(structs: "Structs") -> CType:
             ("zone_table", array(pointer("zone_t"), MAX_NR_ZONES * MAX_NR_NODES)),
             ("boot_cpu_data", CPUINFO_X86),
             ("init_task", TASK_STRUCT),
+            ("init_mm", structs.mm_struct),
+            ("mmlist_nr", INT),
+            ("swap_mm", pointer("struct mm_struct")),
+            ("vm_area_cachep", pointer("kmem_cache_t")),
+            ("mm_cachep", pointer("kmem_cache_t")),
+            ("filp_cachep", pointer("kmem_cache_t")),
+            ("dentry_cache", pointer("kmem_cache_t")),
+            ("inode_cachep", pointer("kmem_cache_t")),
+            ("max_map_count", INT),
+            ("sysctl_overcommit_memory", INT),
+            ("dentry_stat", DENTRY_STAT),
+            ("inodes_stat", INODES_STAT),
+            ("generic_file_vm_ops", VM_OPERATIONS_STRUCT),
+            ("shmem_vm_ops", VM_OPERATIONS_STRUCT),
+            ("shmem_file_operations", structs.file_operations),
+            ("shmem_aops", structs.address_space_operations),
             ("zone_names", array(UCHAR, 24)),
             ("resource_names", array(UCHAR, 128)),
             ("iomem_resource", RESOURCE),

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Swap areas, address spaces of files, and who waits for a page, in C.
+"""Swap areas, and who waits for a page, in C.
 
-Models linux-2.4.22 ``include/linux/swap.h: struct swap_info_struct``, the part of
-``include/linux/fs.h: struct address_space`` that the page cache uses, and
+Models linux-2.4.22 ``include/linux/swap.h: struct swap_info_struct`` and
 ``include/linux/wait.h: wait_queue_t``, which is the first part of a ``page_waiter``.
 """
 
@@ -26,16 +25,6 @@ SWAP_INFO_STRUCT: Final = struct(
         ("pages", INT),
         ("max", ULONG),
         ("next", INT),
-    ],
-)
-
-ADDRESS_SPACE: Final = struct(
-    "struct address_space",
-    [
-        ("clean_pages", LIST_HEAD),
-        ("dirty_pages", LIST_HEAD),
-        ("locked_pages", LIST_HEAD),
-        ("nrpages", ULONG),
     ],
 )
 

@@ -51,6 +51,7 @@ def test_the_recorded_files_are_there() -> None:
         "slab_sizes_cache": 1,
         "slab_trace": 10,
         "vmalloc": 4,
+        "vma_structs": 1,
     }
 
 

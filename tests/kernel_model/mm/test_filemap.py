@@ -20,14 +20,18 @@ from kernel_model.mm.page_flags import NAMES, PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG
 PAGE_OFFSET = 0xC0000000
 SPACES = 3
 FRAMES = 6
-INDICES = 2
+SPACE_BYTES = 48
+HASH_DIVISOR = 16
+"""What divides 464, the bytes of an inode, and is a power of two."""
+NEXT = SPACE_BYTES // HASH_DIVISOR
+INDICES = (0, NEXT, 2 * NEXT)
 
 
 def new_spaces(kernel: Kernel) -> list[int]:
-    """Address spaces 32 bytes apart: index ``i`` of one collides with ``i + 1`` of the one
-    before, because the hash divides the address by 32 and adds the index."""
+    """Address spaces side by side: index ``i`` of one collides with ``i + NEXT`` of the one
+    before, because the hash divides the address by 16 and adds the index."""
     frame = kernel.allocator.get_zeroed_page(GFP_ATOMIC)
-    spaces = [frame + number * 32 for number in range(SPACES)]
+    spaces = [frame + number * SPACE_BYTES for number in range(SPACES)]
     for space in spaces:
         kernel.page_cache.init_address_space(space)
     return spaces
@@ -36,7 +40,7 @@ def new_spaces(kernel: Kernel) -> list[int]:
 def bucket(kernel: Kernel, space: int, index: int) -> int:
     """The number of the chain, from the definition of ``_page_hashfn()``."""
     bits = int(kernel.statics.page_hash_bits)
-    key = space // 32 + index & 0xFFFFFFFF
+    key = space // HASH_DIVISOR + index & 0xFFFFFFFF
     return key + (key >> bits) & (1 << bits) - 1
 
 
@@ -81,7 +85,9 @@ class CacheMachine(RuleBasedStateMachine):
     def _key(self, page: int) -> tuple[int, int] | None:
         return next((key for key, cached in self.cached.items() if cached == page), None)
 
-    @rule(which=st.integers(0, FRAMES - 1), s=st.integers(0, SPACES - 1), i=st.integers(0, INDICES))
+    @rule(
+        which=st.integers(0, FRAMES - 1), s=st.integers(0, SPACES - 1), i=st.sampled_from(INDICES)
+    )
     def add(self, which: int, s: int, i: int) -> None:
         page, space = self.pages[which], self.spaces[s]
         if self._key(page):
@@ -143,7 +149,7 @@ class CacheMachine(RuleBasedStateMachine):
         statics, structs = self.kernel.statics, self.kernel.image.structs
         assert statics.page_cache_size == self.before + len(self.cached)
         for space in self.spaces:
-            for index in range(-1, INDICES + 2):
+            for index in range(-1, INDICES[-1] + 2):
                 found = self.cache.find_page(space, index & 0xFFFFFFFF)
                 assert found == self.cached.get((space, index), 0)
             view = self.kernel.image.at(structs.address_space, space)
@@ -171,16 +177,17 @@ def test_neighbours_share_a_chain() -> None:
     """The state machine above forces collisions: here they are."""
     kernel = boot(KernelConfig(ram=6 * MIB))
     first, second, third = new_spaces(kernel)
-    assert bucket(kernel, first, 2) == bucket(kernel, second, 1) == bucket(kernel, third, 0)
+    places = [(first, 2 * NEXT), (second, NEXT), (third, 0)]
+    assert len({bucket(kernel, *place) for place in places}) == 1
     pages = [kernel.allocator.alloc_page(GFP_ATOMIC) for _ in range(3)]
-    for page, (space, index) in zip(pages, [(first, 2), (second, 1), (third, 0)], strict=True):
+    for page, (space, index) in zip(pages, places, strict=True):
         kernel.page_cache.add_to_page_cache(page, space, index)
-    assert chain(kernel, bucket(kernel, first, 2)) == pages[::-1]
+    assert chain(kernel, bucket(kernel, *places[0])) == pages[::-1]
     kernel.page_cache.remove_inode_page(pages[1])
-    assert chain(kernel, bucket(kernel, first, 2)) == [pages[2], pages[0]]
+    assert chain(kernel, bucket(kernel, *places[0])) == [pages[2], pages[0]]
     kernel.page_cache.remove_inode_page(pages[2])
     kernel.page_cache.remove_inode_page(pages[0])
-    assert chain(kernel, bucket(kernel, first, 2)) == []
+    assert chain(kernel, bucket(kernel, *places[0])) == []
 
 
 @pytest.mark.parametrize("fault", ["pprev", "chain", "hash", "list", "reference", "dirty"])
