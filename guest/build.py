@@ -40,7 +40,7 @@ KERNEL_SOURCES: Final = (
     "kernel/console.c",
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
-    "kernel": ("kernel/mm_walk.c",),
+    "kernel": ("kernel/mm_walk.c", "kernel/vmalloc.c"),
     "slab_test": ("kernel/slab_test.c",),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
@@ -53,6 +53,7 @@ USER_PROGRAMS: Final = (
     "jump_kernel",
     "jump_null",
     "port_io",
+    "read_at",
     "read_kernel",
     "read_null",
     "write_kernel",

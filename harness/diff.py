@@ -140,8 +140,7 @@ class _Comparison:
     @staticmethod
     def begin(machine: Machine) -> "_Comparison":
         spec = _spec(machine)
-        no_execute = spec.pages.no_execute
-        intent = intents.intended_pages(machine.kernel, spec.registers.cr3, no_execute=no_execute)
+        intent = intents.intended_space(machine.kernel, spec)
         return _Comparison(machine, spec, intent, intents.contradicts(intent, spec.pages))
 
     def choose_pages(self, seed: int, changed: I64) -> I64:

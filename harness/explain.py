@@ -142,8 +142,7 @@ def explain(machine: Machine, va: int) -> Explanation:
     cpu = machine.cpu
     spec = SpecView(machine.ram, cpu.control, mmu_features(cpu))
     asked = ask_mmu(cpu, page, Meter())
-    no_execute = spec.pages.no_execute
-    meant = intents.intended_pages(machine.kernel, spec.registers.cr3, no_execute=no_execute)
+    meant = intents.intended_space(machine.kernel, spec)
     said = spec.reading(page)
     readings = [read_pages(intents.NAME, meant, page, spec.registers), said, asked]
     settled = np.ones(PAGES, np.bool_)

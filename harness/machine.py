@@ -12,6 +12,7 @@ a limit ended the run; a guest image that does not fit this kernel is
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from harness.mmu_faults import error_code_text
 from harness.mmu_spec import walk
 from harness.monitors.frames import FrameLedger, LedgerError
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
+from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
@@ -99,6 +101,9 @@ class Machine:
         """What the guest itself found wrong, by ``ASSERT_FAILED``."""
         self.exit_status: int | None = None
         self.on_trap: TrapHandler = self._unhandled_trap
+        """Gets every trap but the page faults that the kernel serves for itself."""
+        self.faults: Counter[FaultKind] = Counter()
+        """The page faults that the kernel served, by kind."""
         self.on_console: Callable[[int], None] = self.console.append
         self.kernel_calls = KernelCalls(self.kernel, self.call)
         self._returned: int | None = None
@@ -204,8 +209,7 @@ class Machine:
         registers = self.cpu.registers
         number, argument = registers.eax, registers.ebx
         if number == Hypercall.TRAP:
-            regs = self.kernel.image.at(self.kernel.image.structs.pt_regs, argument)
-            self.on_trap(regs, registers.ecx, registers.edx, registers.esi)
+            self._trap(argument, registers.ecx, registers.edx, registers.esi)
         elif number == Hypercall.CALL:
             self._kernel_call(argument, registers.ecx)
         elif number == Hypercall.START_KERNEL:
@@ -230,6 +234,16 @@ class Machine:
             self.cpu.registers.eax = self.kernel_calls.call(function, arguments)
         except (BadCall, KernelFault, LedgerError) as fault:
             raise GuestDied(self.crash(str(fault))) from fault
+
+    def _trap(self, regs: int, vector: int, error_code: int, cr2: int) -> None:
+        """What the kernel serves by itself is served here, whoever runs; all else is handed on."""
+        if vector == PAGE_FAULT:
+            kind = self.kernel.page_faults.do_page_fault(error_code, cr2)
+            if kind is not None:
+                self.faults[kind] += 1
+                return
+        pt_regs = self.kernel.image.at(self.kernel.image.structs.pt_regs, regs)
+        self.on_trap(pt_regs, vector, error_code, cr2)
 
     def _text(self, vaddr: int) -> str:
         """A C string in the direct map; a hostile pointer gives a text that says so."""

@@ -2,7 +2,8 @@
 """What the model's algorithms announce, at the place where they decide.
 
 A frame is taken for a purpose, or given back; an address of an address space now means a
-frame, or nothing any more. The frame ledger of the harness listens: Linux 2.4 keeps no
+frame, or nothing any more; a page directory has the kernel's tables, or waits for its fault. The
+frame ledger of the harness listens: Linux 2.4 keeps no
 reverse map, so nothing but these events says what a user page was *meant* to hold. Page-table
 code announces nothing, for it is what gets checked.
 """
@@ -39,6 +40,13 @@ class MemoryListener(Protocol):
         """Nobody uses the page at ``vaddr`` any more, but it stays mapped until it is mapped
         anew: its frame may be given back before."""
 
+    def kernel_table_made(self, vaddr: int, size: int) -> None:
+        """The ``size`` bytes at ``vaddr`` have an entry in the directory of ``init_mm`` now, and
+        in that one alone."""
+
+    def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
+        """For the ``size`` bytes at ``vaddr``, ``mm`` has the entries of ``init_mm`` now."""
+
 
 class Announcer:
     """Passes each event on to every listener, in the order in which they joined."""
@@ -65,3 +73,11 @@ class Announcer:
     def page_abandoned(self, mm: int, vaddr: int) -> None:
         for listener in self.listeners:
             listener.page_abandoned(mm, vaddr)
+
+    def kernel_table_made(self, vaddr: int, size: int) -> None:
+        for listener in self.listeners:
+            listener.kernel_table_made(vaddr, size)
+
+    def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
+        for listener in self.listeners:
+            listener.kernel_tables_shared(mm, vaddr, size)

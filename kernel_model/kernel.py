@@ -8,6 +8,7 @@ tables of ``startup_32``. ``start_kernel()`` boots it, on a CPU or on none.
 
 from collections.abc import Callable, Iterator
 
+from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.highmem import direct_or_high
@@ -55,6 +56,7 @@ class Kernel:
         self.allocator = self.layout.allocator
         self.tlb = Tlb(self.image, NoProcessor())
         self.highmem = direct_or_high(self.image, self.allocator.memmap, self.tables, self.tlb)
+        self.page_faults = PageFaults(self.image, self.tables, self.tlb)
         self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb, self.layout)
         startup_32(self.ram)
         init_task(self.image)

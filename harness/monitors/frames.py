@@ -20,6 +20,7 @@ import numpy.typing as npt
 from harness.mappings import I64, PAGE_SHIFT, RIGHT_NX, RIGHT_PRESENT, RIGHT_USER, RIGHT_WRITE, U16
 from kernel_model.errors import MmucheckError
 from kernel_model.events import Announcer, Rights
+from kernel_model.image import SWAPPER_PG_DIR
 
 __all__ = [
     "FrameHasNoOwner",
@@ -101,6 +102,8 @@ class FrameLedger:
         self._spaces: defaultdict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
         self._meant_by: defaultdict[int, set[tuple[int, int]]] = defaultdict(set)
         self._changed: defaultdict[int, set[int]] = defaultdict(set)
+        self._kernel_tables: dict[int, range] = {}
+        self._shared: defaultdict[int, set[int]] = defaultdict(set)
 
     def listen(self, events: Announcer) -> "FrameLedger":
         """Join the listeners of ``events``; returns the ledger."""
@@ -140,6 +143,7 @@ class FrameLedger:
                 raise FrameStillMapped(frame, self._owners[frame], mm, page << PAGE_SHIFT)
         for frame in block:
             del self._owners[frame]
+            self._shared.pop(frame << PAGE_SHIFT, None)
 
     def owner(self, pfn: int) -> str | None:
         """What frame ``pfn`` was taken for; ``None``: nobody announced to have it."""
@@ -201,3 +205,22 @@ class FrameLedger:
     def take_changed(self, mm: int) -> npt.NDArray[np.int64]:
         """Page numbers of ``mm`` announced since the last such question, sorted."""
         return np.array(sorted(self._changed.pop(mm, ())), np.int64)
+
+    # -- tables of the kernel's part ---------------------------------------------------------
+
+    def kernel_table_made(self, vaddr: int, size: int) -> None:
+        """The directory of ``init_mm``, and no other, has an entry for these addresses now."""
+        first = vaddr >> PAGE_SHIFT
+        self._kernel_tables[first] = range(first, first + (size >> PAGE_SHIFT))
+
+    def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
+        """The directory ``mm`` has got the entries of ``init_mm`` for these addresses."""
+        first, end = vaddr >> PAGE_SHIFT, vaddr + size >> PAGE_SHIFT
+        self._shared[mm].update(start for start in self._kernel_tables if first <= start < end)
+
+    def awaited_tables(self, mm: int) -> list[range]:
+        """Page numbers below each entry that ``init_mm`` has and ``mm`` has not got so far."""
+        shared = self._shared.get(mm, set())
+        if mm == SWAPPER_PG_DIR:
+            return []
+        return [pages for start, pages in self._kernel_tables.items() if start not in shared]

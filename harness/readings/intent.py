@@ -3,7 +3,11 @@
 
 The kernel's part comes from ``Kernel.kernel_mappings()``; the user part, and what the kernel
 maps without a record of it, from the frame ledger (:mod:`harness.monitors.frames`). No page
-table is read here: they are what gets compared.
+table is read for it: they are what gets compared.
+
+One thing is meant in two ways. What the kernel mapped under a new entry of its own directory
+reaches any other one by its vmalloc fault: until then the entry may be absent there, and nothing
+else. :func:`intended_space` takes the way that it finds.
 
 What can fail: :class:`~kernel_model.errors.MmucheckError` for a kernel that has not started,
 or a user address space that nobody kept book of.
@@ -27,11 +31,12 @@ from harness.mappings import (
     Pages,
 )
 from harness.monitors.frames import FrameLedger, rights_bits
+from harness.readings.spec import SpecView
 from kernel_model.errors import MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel
 
-__all__ = ["NAME", "contradicts", "intended_pages"]
+__all__ = ["NAME", "contradicts", "intended_pages", "intended_space"]
 
 NAME: Final = "intent"
 _COMPARED: Final = RIGHT_PRESENT | RIGHT_WRITE | RIGHT_USER | RIGHT_RESERVED | RIGHT_BAD_TABLE
@@ -64,6 +69,21 @@ def intended_pages(kernel: Kernel, mm: int, *, no_execute: bool) -> Pages:
     if not no_execute:
         rights &= np.uint16(0xFFFF & ~RIGHT_NX)
     return Pages(pfn, rights, no_execute)
+
+
+def intended_space(kernel: Kernel, spec: SpecView) -> Pages:
+    """What the address space that ``spec`` shows is meant to be.
+
+    Pages under an entry that its directory still waits for are absent if the entry is.
+    """
+    mm = spec.registers.cr3
+    intent = intended_pages(kernel, mm, no_execute=spec.pages.no_execute)
+    ledger = FrameLedger.of(kernel.image.events)
+    for pages in ledger.awaited_tables(mm) if ledger is not None else ():
+        if spec.table_absent(pages.start << PAGE_SHIFT):
+            intent.pfn[pages.start : pages.stop] = -1
+            intent.rights[pages.start : pages.stop] = 0
+    return intent
 
 
 def contradicts(intent: Pages, spec: Pages) -> npt.NDArray[np.bool_]:

@@ -193,8 +193,7 @@ def _absent_user_windows(spec: SpecView) -> list[int]:
     found: list[int] = []
     for number in np.flatnonzero(blank[: _KERNEL // each])[::-1].tolist():
         va = number * each << PAGE_SHIFT
-        steps = spec.walk(va).steps
-        if steps and not steps[-1].present and steps[-1].level != "PTE":
+        if spec.table_absent(va):
             found.append(va)
             if len(found) == _PLACES:
                 break

@@ -74,6 +74,11 @@ class SpecView:
                 reading.answers[:, pages >> _PDPTE_SHIFT - PAGE_SHIFT == pdpte.index] = UNSAID
         return reading
 
+    def table_absent(self, va: int) -> bool:
+        """Whether the walk of ``va`` ends at an absent entry before it comes to a page table."""
+        steps = self.walk(va).steps
+        return bool(steps) and not steps[-1].present and steps[-1].level != "PTE"
+
     def walk(self, va: int, access: Access = Access.READ, ring: Ring = Ring.KERNEL) -> Walk:
         """The scalar walk, every step of it."""
         return walk(self.ram, self.registers, va, access, ring, self.features)

@@ -11,7 +11,7 @@ Pointers to entries are physical addresses; one class serves two levels and thre
 from collections.abc import Callable
 from typing import Any, Final
 
-from kernel_model.arch_i386.page import PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, phys_to_virt, virt_to_phys
 from kernel_model.arch_i386.pgtable import (
     PAGE_PRESENT,
     PAGE_TABLE,
@@ -76,6 +76,10 @@ class PageTables:
         self._write(ptep, 0)
         return pte
 
+    def pgd_present(self, pgd: int) -> bool:
+        """Whether a middle directory hangs there. A folded one always does."""
+        return self.shape.folded or bool(pgd & PAGE_PRESENT)
+
     def pgd_none(self, pgd: int) -> bool:
         """Whether nothing hangs there. A folded directory entry is never none by itself."""
         return not self.shape.folded and pgd == 0
@@ -97,6 +101,7 @@ class PageTableAllocator:
         free_page: Callable[[int], None],
     ) -> None:
         self._ram = image.ram
+        self._events = image.events
         self._cpu: Any = image.statics.boot_cpu_data
         self.tables = tables
         self._swapper_pg_dir = swapper_pg_dir
@@ -148,6 +153,7 @@ class PageTableAllocator:
         start = shape.user_ptrs_per_pgd * shape.entry_bytes
         length = (shape.ptrs_per_pgd - shape.user_ptrs_per_pgd) * shape.entry_bytes
         self._ram.write(pgd + start, self._ram.read(self._swapper_pg_dir + start, length))
+        self._events.kernel_tables_shared(pgd, PAGE_OFFSET, -PAGE_OFFSET & 0xFFFFFFFF)
         return pgd
 
     def _fill_pgd(self, pgd: int) -> bool:

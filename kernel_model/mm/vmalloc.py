@@ -175,16 +175,25 @@ class Vmalloc:
 
         A page table is looked up, or made, when its first page is reached.
         """
-        shape, tables = self._tables.shape, self._tables
+        shape = self._tables.shape
         ptep = 0
         for vaddr in range(addr, addr + size, PAGE_SIZE):
             if not ptep or vaddr % shape.pmd_size < PAGE_SIZE:
-                pgdp = tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
-                ptep = self._page_tables.pte_alloc(tables.pmd_offset(pgdp, vaddr), vaddr)
+                ptep = self._pte_alloc(vaddr)
             yield vaddr, ptep
             if not ptep:
                 return
             ptep += shape.entry_bytes
+
+    def _pte_alloc(self, vaddr: int) -> int:
+        """Where the PTE of a kernel address lies, in a new page table if need be; 0: no memory."""
+        pgdp = self._tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
+        known = self._tables.entry(pgdp)
+        ptep = self._page_tables.pte_alloc(self._tables.pmd_offset(pgdp, vaddr), vaddr)
+        if ptep and not known:
+            size = self._tables.shape.pgdir_size
+            self._image.events.kernel_table_made(vaddr & -size, size)
+        return ptep
 
     def _map(self, vaddr: int, ptep: int, pte: int, rights: Rights) -> None:
         if not pte_none(self._tables.entry(ptep)):

@@ -21,6 +21,7 @@ from harness.monitors.frames import (
     rights_bits,
 )
 from kernel_model.events import Announcer, Rights
+from kernel_model.image import SWAPPER_PG_DIR
 from tests.harness.planting import DATA, planted_machine
 
 PFNS = st.integers(0, 12)
@@ -161,6 +162,30 @@ def test_changed_pages_are_told_once() -> None:
     assert ledger.take_changed(0x1000).tolist() == [3, 5]
     assert ledger.take_changed(0x1000).tolist() == []
     assert ledger.take_changed(0x2000).dtype == np.int64
+
+
+@pytest.mark.book("7.2")
+def test_entries_that_a_directory_waits_for() -> None:
+    """What is made after a directory was filled is awaited there until it is shared."""
+    table, ledger = 4 << 20, FrameLedger()
+
+    def awaited(mm: int) -> list[int]:
+        return [pages.start << 12 for pages in ledger.awaited_tables(mm)]
+
+    ledger.frame_taken(7, 0, "page directory")
+    ledger.kernel_table_made(0xF0000000, table)
+    ledger.kernel_tables_shared(7 << 12, 0xC0000000, 0x40000000)
+    for va in (0xF0400000, 0xFFC00000):
+        ledger.kernel_table_made(va, table)
+    assert awaited(7 << 12) == [0xF0400000, 0xFFC00000]
+    assert awaited(0x9000) == [0xF0000000, 0xF0400000, 0xFFC00000], "nobody filled it"
+    assert awaited(SWAPPER_PG_DIR) == []
+    assert [len(pages) for pages in ledger.awaited_tables(7 << 12)] == [1024, 1024]
+    ledger.kernel_tables_shared(7 << 12, 0xFFC00000, table)
+    assert awaited(7 << 12) == [0xF0400000]
+    assert len(awaited(0x9000)) == 3
+    ledger.frame_given_back(7, 0)
+    assert len(awaited(7 << 12)) == 3, "another directory in the same frame has none of them"
 
 
 def test_listens() -> None:

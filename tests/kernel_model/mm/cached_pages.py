@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Frames in the page cache of a file, and in the swap cache, for tests of reclaim."""
 
+from kernel_model.events import MemoryListener
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_ATOMIC
 from kernel_model.mm.page_flags import PG_LOCKED
@@ -36,7 +37,7 @@ def swap_page(kernel: Kernel, content: bytes = b"") -> int:
     return page
 
 
-class FreedFrames:
+class FreedFrames(MemoryListener):
     """A listener that notes the frames given back, in order."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -45,15 +46,3 @@ class FreedFrames:
 
     def frame_given_back(self, pfn: int, order: int) -> None:
         self.pfns += range(pfn, pfn + (1 << order))
-
-    def frame_taken(self, pfn: int, order: int, purpose: str) -> None:
-        """Not of interest."""
-
-    def page_mapped(self, mm: int, vaddr: int, pfn: int, rights: object) -> None:
-        """Not of interest."""
-
-    def page_unmapped(self, mm: int, vaddr: int) -> None:
-        """Not of interest."""
-
-    def page_abandoned(self, mm: int, vaddr: int) -> None:
-        """Not of interest."""
