@@ -100,7 +100,7 @@ class Machine:
         self.failures: list[str] = []
         """What the guest itself found wrong, by ``ASSERT_FAILED``."""
         self.exit_status: int | None = None
-        self.on_trap: TrapHandler = self._unhandled_trap
+        self.on_trap: TrapHandler = self.oops
         """Gets every trap but the page faults that the kernel serves for itself."""
         self.faults: Counter[FaultKind] = Counter()
         """The page faults that the kernel served, by kind."""
@@ -257,7 +257,8 @@ class Machine:
         if port == CONSOLE_PORT and len(self.console) < CONSOLE_LIMIT:
             self.on_console(value & 0xFF)
 
-    def _unhandled_trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
+    def oops(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
+        """Code of ring 0 trapped, and nobody can serve it: the end of the guest."""
         raise GuestDied(self.trap_report(regs, vector, error_code, cr2))
 
 

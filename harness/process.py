@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.architecture import PF_USER, PF_WRITE
+from harness.architecture import PF_USER, PF_WRITE, Ring
 from harness.crash import CrashReport
 from harness.elf import ElfImage, SegmentFlags
 from harness.machine import Machine
@@ -163,6 +163,8 @@ class Process:
             return
         if vector == PAGE_FAULT and self._handle_fault(error_code, cr2):
             return
+        if not regs.xcs & Ring.USER:
+            self._machine.oops(regs, vector, error_code, cr2)
         report = self._machine.trap_report(regs, vector, error_code, cr2)
         self._end(Ended(0, _SIGNALS.get(vector, 11), report))
 

@@ -135,6 +135,35 @@ def process(vm: VmallocMachine, va: int) -> Process:
 
 
 @pytest.mark.book("4.6", "7.2")
+def test_a_system_call_touches_what_the_process_does_not_have(vm: VmallocMachine) -> None:
+    """Ring 0 runs on the process's directory, in the middle of its ``write()``."""
+    sums: list[int] = []
+
+    def output(*_: object) -> None:
+        sums.append(vm.sum(addr, PAGES))
+
+    running = Process(vm.machine, load_elf(guest_path("hello")), output=output)
+    addr = new_area(vm)
+    vm.enter()
+    vm.store(addr, PAGES, 3)
+    ended = running.run()
+    assert ended.status == 0
+    assert set(sums) == {expected_sum(addr, PAGES, 3)}
+    assert vm.vmalloc_faults == (4 if vm.lazy else 0)
+
+
+@pytest.mark.book("4.6")
+def test_an_oops_in_a_system_call_is_no_signal(vm: VmallocMachine) -> None:
+    def output(*_: object) -> None:
+        vm.sum(vm.vmalloc.start, 1)
+
+    running = Process(vm.machine, load_elf(guest_path("hello")), output=output)
+    with pytest.raises(GuestDied, match=f"#PF at {vm.vmalloc.start:#010x}, error code 0") as died:
+        running.run()
+    assert died.value.report.ring == 0
+
+
+@pytest.mark.book("4.6", "7.2")
 def test_ring_3_gets_a_signal_and_fills_nothing(vm: VmallocMachine) -> None:
     running = process(vm, addr := vm.vmalloc.start + 123 * PAGE)
     assert vm.vmalloc.vmalloc(PAGES * PAGE) <= addr
