@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness import hypercalls, kernel_functions, mm_walk_layout
+from harness import hypercalls, kernel_functions, mm_walk_layout, slab_walk_layout
 from kernel_model.errors import MmucheckError
 from kernel_model.structs import header
 
@@ -40,12 +40,16 @@ KERNEL_SOURCES: Final = (
     "kernel/console.c",
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
-    "kernel": ("kernel/mm_walk.c", "kernel/vmalloc.c"),
+    "kernel": ("kernel/mm_walk.c", "kernel/slab_walk.c", "kernel/vmalloc.c"),
     "slab_test": ("kernel/slab_test.c",),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
+EVERY_VARIANT: Final = ("kernel",)
+PAGING_VARIANTS: Final = ("nohm", "hm", "pae")
+"""The builds that differ in what all images look at. The others get :data:`EVERY_VARIANT`, the
+images that walk structures."""
 
 USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
 USER_PROGRAMS: Final = (
@@ -99,7 +103,9 @@ class Program:
 def programs() -> Iterator[Program]:
     """Every guest there is."""
     for abi in header.VARIANTS:
-        for name, sources in KERNEL_PROGRAMS.items():
+        names = KERNEL_PROGRAMS if abi in PAGING_VARIANTS else EVERY_VARIANT
+        for name in names:
+            sources = KERNEL_PROGRAMS[name]
             yield Program(abi, name, (*KERNEL_FLAGS, *KERNEL_SOURCES, *sources))
     for name in USER_PROGRAMS:
         source = f"user/{name}.c"
@@ -119,6 +125,7 @@ def write_headers(directory: Path) -> None:
                 "kernel_structs.h": header.header_text(abi),
                 "kernel_calls.h": kernel_functions.header_text(),
                 "mm_walk_layout.h": mm_walk_layout.header_text(),
+                "slab_walk_layout.h": slab_walk_layout.header_text(),
             }
             for name, text in texts.items():
                 (include / name).write_text(text, encoding="ascii")

@@ -32,11 +32,14 @@ from harness.monitors.frames import FrameLedger, LedgerError
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.page import virt_to_phys
-from kernel_model.config import Highmem
+from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
 from kernel_model.kernel import Kernel
+from kernel_model.structs import Abi
+from kernel_model.structs.header import VARIANTS
 
 GUEST_VARIANTS: Final = {Highmem.NONE: "nohm", Highmem.GB4: "hm", Highmem.GB64: "pae"}
+"""Which build of the guests has this kernel's page tables."""
 CONSOLE_LIMIT: Final = 16 << 20
 """Bytes of console output kept; a guest that writes more is cut off."""
 MAX_TEXT: Final = 1024
@@ -50,6 +53,13 @@ class Limits:
 
     instructions: int = 0
     seconds: float = 60.0
+
+
+def guest_variant(config: KernelConfig) -> str:
+    """The build of the guest that knows the structures of this kernel; none does: its tables."""
+    abi = Abi.of(config)
+    exact = (variant for variant, built in VARIANTS.items() if built == abi)
+    return next(exact, GUEST_VARIANTS[config.highmem])
 
 
 class GuestDied(MmucheckError):
@@ -89,7 +99,7 @@ class Machine:
         self.ledger = FrameLedger.of(events) or FrameLedger().listen(events)
         self.limits = limits or Limits()
         config = self.kernel.config
-        path = image or guest_path("kernel", GUEST_VARIANTS[config.highmem])
+        path = image or guest_path("kernel", guest_variant(config))
         self.guest: ElfImage = load_elf(path)
         if self.guest.ring != 0:
             raise BadInput(f"{path}: linked for ring 3; a machine needs a ring-0 image")

@@ -9,14 +9,12 @@
 #include <kernel_structs.h>
 #include <mm_walk_layout.h>
 
-#include "page.h"
 #include "types.h"
+#include "walk.h"
 
 /* A free frame has none of these. */
 #define BUSY_FLAGS                                                                                 \
 	(1u << PG_LOCKED | 1u << PG_LRU | 1u << PG_ACTIVE | 1u << PG_SLAB | 1u << PG_RESERVED)
-
-#define WEIGHT(i) (2 * (i) + 1)
 
 struct mm_walk *walk_mm(void);
 
@@ -31,13 +29,6 @@ static void report(u32 kind, u32 zone, u32 order, u32 pfn)
 
 	if (n < ARRAY_SIZE(walk.faults))
 		walk.faults[n] = (struct mm_walk_fault){ kind, zone, order, pfn };
-}
-
-static int in_low_memory(const void *object, u32 bytes)
-{
-	u32 start = (u32)object, end = (u32)statics->high_memory;
-
-	return start >= PAGE_OFFSET && start < end && bytes <= end - start;
 }
 
 /* The number in zone_table, or NOTHING. */

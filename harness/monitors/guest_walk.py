@@ -1,94 +1,39 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The guest's own walk through the kernel's memory, held against the model's view of it.
+"""The guest's own walk through nodes, zones and ``mem_map``.
 
-``walk_mm()`` of the ring-0 image follows the kernel's pointers on the emulated CPU, in C, with
-nothing from the model but the declarations of the structures. It counts, sums, and checks what
-must hold in itself (:class:`~harness.mm_walk_layout.WalkFault`). The model fills the same
-``struct mm_walk`` from its views; :func:`check` lists the guest's complaints and every field
-in which the two differ. A machine that agrees has an empty list.
-
-What can fail: :class:`~kernel_model.errors.BadInput` when the guest image was not built for
-the structures of this kernel. A guest that dies on the way is a finding like any other.
+``walk_mm()`` of the ring-0 image (``guest/kernel/mm_walk.c``) counts, sums, and checks what must
+hold in itself (:class:`~harness.mm_walk_layout.WalkFault`). How its report is held against the
+model: :mod:`harness.monitors.walk_report`.
 """
 
-import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.machine import GUEST_VARIANTS, GuestDied, GuestStopped, Machine
-from harness.mm_walk_layout import MAX_FAULTS, MM_WALK, NOTHING, ZONELIST_PLACES, WalkFault
+from harness.machine import Machine
+from harness.mm_walk_layout import MM_WALK, NOTHING, ZONELIST_PLACES, WalkFault
+from harness.monitors.walk_report import Finding, GuestWalk, weighted_sum
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
-from kernel_model.errors import BadInput, BadPhysicalAddress
 from kernel_model.kernel import Kernel
 from kernel_model.mm.mmzone import ZONE_NAMES, Zone
 from kernel_model.mm.page_flags import PG_RESERVED
-from kernel_model.structs import Abi
-from kernel_model.structs.header import VARIANTS
 from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER, NR_ZONELISTS
 from kernel_model.structs.statics import MAX_MODELLED_NODES
 
 __all__ = ["Finding", "check", "model_walk", "run_walk"]
 
-_U32: Final = 0xFFFFFFFF
-_FAULT_FIELDS: Final = ("nr_faults", "faults")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing wrong: ``where`` names node, zone and order, ``what`` tells the rest.
-
-    ``fault`` is the guest's complaint; None where guest and model merely differ.
-    """
-
-    where: str
-    what: str
-    fault: WalkFault | None = None
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
-
 
 def check(machine: Machine) -> list[Finding]:
     """Let the guest walk and compare; the guest's complaints come first."""
-    try:
-        guest = run_walk(machine)
-    except GuestDied as error:
-        return [Finding("guest", f"died on its walk: {error.report}")]
-    except GuestStopped as error:
-        return [Finding("guest", f"came to no end: {error.reason}")]
-    findings = list(_complaints(guest))
-    if guest.nr_faults > MAX_FAULTS:
-        findings.append(Finding("guest", f"{guest.nr_faults - MAX_FAULTS} more faults"))
-    try:
-        model = model_walk(machine.kernel)
-    except BadPhysicalAddress as error:
-        return [*findings, Finding("model", f"died on its walk: {error}")]
-    return findings + list(_differences(guest, model, ""))
+    return _WALK.check(machine)
 
 
 def run_walk(machine: Machine) -> Any:
     """Run ``walk_mm()``; returns a copy of its ``struct mm_walk``."""
-    config = machine.kernel.config
-    variant = GUEST_VARIANTS[config.highmem]
-    if Abi.of(config) != VARIANTS[variant]:
-        raise BadInput(
-            f"the {variant} guest is built for {VARIANTS[variant]}, this kernel is "
-            f"{Abi.of(config)}: its structures lie elsewhere, so it cannot be walked"
-        )
-    paddr = virt_to_phys(machine.call("walk_mm"))
-    result = MM_WALK.ctype.from_buffer_copy(machine.ram.read(paddr, MM_WALK.size))
-    size = machine.kernel.image.structs.kernel_statics.size
-    if result.statics_bytes != size:
-        raise BadInput(
-            f"{machine.guest.name}: built for {result.statics_bytes} bytes of static objects, this "
-            f"kernel has {size}: run python -m guest.build"
-        )
-    return result
+    return _WALK.run(machine)
 
 
 def _zone_place(number: int) -> str:
@@ -97,36 +42,14 @@ def _zone_place(number: int) -> str:
     return f"node {number // MAX_NR_ZONES}, zone {ZONE_NAMES[number % MAX_NR_ZONES]}"
 
 
-def _complaints(guest: Any) -> Iterator[Finding]:
-    for entry in guest.faults[: guest.nr_faults]:
-        fault = WalkFault(entry.kind)
-        frame = "" if entry.pfn == NOTHING else f", frame {entry.pfn:#x}"
-        what = f"{fault.name.lower().replace('_', ' ')}, order {entry.order}{frame}"
-        yield Finding(_zone_place(entry.zone), f"the guest finds: {what}", fault)
-
-
-def _differences(guest: Any, model: Any, where: str) -> Iterator[Finding]:
-    """Every field of two structures that differs, arrays and structures taken apart."""
-    if isinstance(guest, ctypes.Array):
-        for index, pair in enumerate(zip(guest, model, strict=True)):
-            yield from _differences(*pair, f"{where}[{index}]")
-    elif isinstance(guest, ctypes.Structure):
-        for name, *_ in guest._fields_:
-            if name not in _FAULT_FIELDS:
-                path = f"{where}.{name}" if where else name
-                yield from _differences(getattr(guest, name), getattr(model, name), path)
-    elif guest != model:
-        yield Finding(where, f"guest {guest:#x}, model {model:#x}")
+def _complaint(_report: Any, entry: Any) -> Finding:
+    fault = WalkFault(entry.kind)
+    frame = "" if entry.pfn == NOTHING else f", frame {entry.pfn:#x}"
+    what = f"{fault.name.lower().replace('_', ' ')}, order {entry.order}{frame}"
+    return Finding(_zone_place(entry.zone), f"the guest finds: {what}", fault)
 
 
 # -- the model's view ----------------------------------------------------------------------
-
-
-def _weighted_sum(values: npt.ArrayLike) -> int:
-    numbers = np.asarray(values, dtype=np.uint64)
-    weights = np.arange(len(numbers), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    # A product wraps at 2**64, which leaves its low 32 bits right.
-    return int(np.sum(numbers * weights, dtype=np.uint64)) & _U32
 
 
 def model_walk(kernel: Kernel) -> Any:
@@ -177,16 +100,16 @@ def _describe_zone(kernel: Kernel, zone: Zone, result: Any) -> None:
     result.free_pages = zone.free_pages
     rows = memmap.rows(memmap.page(zone.start_pfn), zone.size)
     flags, counts = rows[:, memmap.flags_word], rows[:, memmap.count_word]
-    result.flags_sum, result.count_sum = _weighted_sum(flags), _weighted_sum(counts)
+    result.flags_sum, result.count_sum = weighted_sum(flags), weighted_sum(counts)
     result.reserved = np.count_nonzero(flags >> PG_RESERVED & 1)
     result.in_use = np.count_nonzero(counts)
     for order in range(MAX_ORDER):
         pfns, slot = _listed(kernel, zone, order), result.orders[order]
-        slot.blocks, slot.list_sum = len(pfns), _weighted_sum(pfns)
+        slot.blocks, slot.list_sum = len(pfns), weighted_sum(pfns)
         slot.first_pfn = pfns[0] if pfns else NOTHING
         result.listed_pages += len(pfns) << order
         if order < MAX_ORDER - 1:
-            slot.map_sum = _weighted_sum(_bitmap(zone, order))
+            slot.map_sum = weighted_sum(_bitmap(zone, order))
 
 
 def _listed(kernel: Kernel, zone: Zone, order: int) -> list[int]:
@@ -194,7 +117,7 @@ def _listed(kernel: Kernel, zone: Zone, order: int) -> list[int]:
     pfns: list[int] = []
     try:
         for page in islice(zone.free_blocks(order), zone.size >> order):
-            pfns.append(kernel.allocator.memmap.pfn(page) & _U32)
+            pfns.append(kernel.allocator.memmap.pfn(page) & 0xFFFFFFFF)
     except (IndexError, ValueError):
         pass
     return pfns
@@ -205,3 +128,6 @@ def _bitmap(zone: Zone, order: int) -> npt.NDArray[np.uint32]:
     pairs = -(-zone.size // (2 << order))
     words = -(-pairs // 32)
     return np.frombuffer(zone.bitmap(order).read(0, pairs).to_bytes(words * 4, "little"), "<u4")
+
+
+_WALK: Final = GuestWalk("walk_mm", MM_WALK, _complaint, model_walk)

@@ -18,8 +18,11 @@ VARIANTS: Final[dict[str, Abi]] = {
     "nohm": Abi(),
     "hm": Abi(highmem=True),
     "pae": Abi(highmem=True, pae=True),
+    "smp": Abi(smp=True, spinlock_bytes=4, nr_cpus=2),
+    "debug": Abi(debug_slab=True),
 }
-"""The builds for which guests are compiled: no highmem, 4 GiB, 64 GiB."""
+"""The builds for which guests are compiled: no highmem, 4 GiB, 64 GiB; two CPUs; and
+CONFIG_DEBUG_SLAB."""
 
 _PREAMBLE: Final = """\
 /* SPDX-License-Identifier: GPL-2.0-or-later
@@ -85,7 +88,12 @@ def header_text(variant: str) -> str:
     kinds = structs.all()
     options = [
         f"#define {name} 1"
-        for name, on in (("CONFIG_HIGHMEM", abi.highmem), ("CONFIG_X86_PAE", abi.pae))
+        for name, on in (
+            ("CONFIG_HIGHMEM", abi.highmem),
+            ("CONFIG_X86_PAE", abi.pae),
+            ("CONFIG_SMP", abi.smp),
+            ("CONFIG_DEBUG_SLAB", abi.debug_slab),
+        )
         if on
     ]
     text = _PREAMBLE.format(

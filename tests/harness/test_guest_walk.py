@@ -10,6 +10,7 @@ import pytest
 from harness.machine import Limits, Machine
 from harness.mm_walk_layout import MAX_FAULTS, WalkFault, header_text
 from harness.monitors import guest_walk
+from harness.monitors.walk_report import weighted_sum
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput
 from kernel_model.kernel import Kernel
@@ -353,13 +354,13 @@ def test_model_with_a_wrong_view_of_frames_differs(
 
 def test_sums_see_each_bit_and_the_order() -> None:
     values = np.array([5, 6, 7, 0xFFFFFFFF], np.uint32)
-    total = guest_walk._weighted_sum(values)
+    total = weighted_sum(values)
     assert total == (5 + 3 * 6 + 5 * 7 + 7 * 0xFFFFFFFF) % 2**32
     for index in range(4):
         changed = values.copy()
         changed[index] ^= 1 << 31
-        assert guest_walk._weighted_sum(changed) != total
-    assert guest_walk._weighted_sum(values[::-1]) != total
+        assert weighted_sum(changed) != total
+    assert weighted_sum(values[::-1]) != total
 
 
 # -- refused -----------------------------------------------------------------------------------
