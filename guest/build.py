@@ -36,6 +36,7 @@ KERNEL_SOURCES: Final = (
     "kernel/entry.S",
     "kernel/kernel_calls.S",
     "kernel/probe.S",
+    "kernel/uaccess.S",
     "kernel/traps.c",
     "kernel/console.c",
 )

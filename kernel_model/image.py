@@ -13,7 +13,7 @@ from kernel_model.config import KernelConfig
 from kernel_model.events import Announcer
 from kernel_model.ram import PAGE_SIZE, Ram
 from kernel_model.structs import Abi, CType, Structs
-from kernel_model.structs.statics import STATICS
+from kernel_model.structs.statics import INIT_TASK_UNION, STATICS, THREAD_SIZE
 
 TEXT: Final = 0x100000
 SWAPPER_PG_DIR: Final = 0x101000
@@ -21,7 +21,7 @@ PG0: Final = 0x102000
 PG1: Final = 0x103000
 EMPTY_ZERO_PAGE: Final = 0x104000
 GUEST_TEXT: Final = 0x106000
-"""Where the ring-0 guest is linked and loaded; it may reach up to :data:`STATICS`."""
+"""Where the ring-0 guest is linked and loaded; it may reach up to :data:`INIT_TASK_UNION`."""
 END: Final = 0x400000
 CODE_BYTES: Final = 2048 << 10
 DATA_BYTES: Final = 512 << 10
@@ -43,6 +43,20 @@ class KernelImage:
         self.statics: Any = self.structs.kernel_statics.at(self.ram, STATICS)
         self.events = Announcer()
         self.log: list[str] = []
+        self.init_task = phys_to_virt(INIT_TASK_UNION)
+        self.switch_to(self.init_task)
+
+    def switch_to(self, task: int) -> None:
+        """Make ``task``, a ``struct task_struct *``, the current process.
+
+        On a CPU that is the ``task_struct`` at the lower end of the stack that ESP points into.
+        """
+        self.current = task
+        self.current_task: Any = self.at(self.structs.task_struct, task)
+
+    def kernel_stack_top(self, task: int) -> int:
+        """Kernel virtual address of the upper end of the kernel stack of ``task``."""
+        return task + THREAD_SIZE
 
     def printk(self, text: str) -> None:
         """Append to the kernel's log; ``text`` carries its own level and newline."""

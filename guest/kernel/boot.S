@@ -89,9 +89,7 @@ gdt_low:
 	.word GDT_ENTRIES * 8 - 1
 	.long pa(gdt)
 
-	.section .bss
-	.balign 8192
+/* The first process, which the kernel has filled already, and its stack above it. */
 	.globl kernel_stack, kernel_stack_top
-kernel_stack:
-	.skip 8192
-kernel_stack_top:
+	.set kernel_stack, KERNEL_STACK
+	.set kernel_stack_top, KERNEL_STACK + THREAD_SIZE

@@ -55,6 +55,7 @@ from harness.readings.stamps import (
 )
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errors import MmucheckError
+from kernel_model.structs.statics import THREAD_SIZE
 
 __all__ = ["NAME", "LeftOut", "ProbeTrapped", "access_pages"]
 
@@ -150,7 +151,9 @@ class _Accesses:
         guest = machine.guest
         self._guest = (guest.start, guest.end)
         image = [virt_to_phys(address) >> PAGE_SHIFT for address in (guest.start, guest.end - 1)]
-        self._guest_frames = np.arange(image[0], image[1] + 1)
+        stack = virt_to_phys(machine.cpu.registers.esp - 1 & -THREAD_SIZE) >> PAGE_SHIFT
+        in_use = [np.arange(image[0], image[1] + 1), np.arange(stack, stack + 2)]
+        self._guest_frames = np.unique(np.concatenate(in_use))
         self._tables = self._table_frames()
 
     def _table_frames(self) -> I64:

@@ -103,6 +103,7 @@ class HighMemory(DirectMapping):
 
     def __init__(self, image: KernelImage, memmap: MemMap, tables: PageTables, tlb: Tlb) -> None:
         super().__init__(memmap)
+        self._image = image
         self._statics = image.statics
         self._events = image.events
         self._tables = tables
@@ -147,7 +148,7 @@ class HighMemory(DirectMapping):
 
     def _slot(self, kind: KmType) -> tuple[int, int]:
         """Address and PTE of this CPU's slot. Slots run downwards, and so do their PTEs."""
-        index = kind + KM_TYPE_NR * int(self._statics.init_task.processor)
+        index = kind + KM_TYPE_NR * int(self._image.current_task.processor)
         first = virt_to_phys(self._statics.kmap_pte)
         ptep = first - index * self._tables.shape.entry_bytes
         return fix_to_virt(self._first_slot + index), ptep

@@ -45,8 +45,9 @@ def init_task(image: KernelImage) -> None:
         + kind.offset("mmap_sem")
         + image.structs.rw_semaphore.offset("wait_list")
     )
-    task = statics.init_task
+    task = image.current_task
     task.addr_limit = KERNEL_DS
+    lists.init(image.init_task + image.structs.task_struct.offset("local_pages"))
     task.active_mm = image.symbol("init_mm")
     task.cap_effective = 0xFFFFFFFF & ~(1 << CAP_SETPCAP)
     for resource in range(RLIM_NLIMITS):

@@ -11,7 +11,7 @@ count; an allocation that cannot be served returns 0, the kernel's NULL; one tha
 kernel would retry for ever raises :class:`EndlessLoop`.
 """
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from kernel_model.arch_i386.page import (
     PAGE_OFFSET,
@@ -101,19 +101,30 @@ class PageAllocator:
         self.memmap = memmap or MemMap(image)
         self.lru = Lru(image, self.memmap)
         self.pressure: MemoryPressure = NoRelief()
-        self.current = image.statics.init_task
-        self._current = image.symbol("init_task")
         self._lists = Lists(image.ram)
         self._words = image.ram.words
         self._zones: dict[int, Buddy] = {}
         task, zone = image.structs.task_struct, image.structs.zone_t
-        self._local_pages = self._current + task.offset("local_pages")
-        self._flags_index = (virt_to_phys(self._current) >> 2) + task.word("flags")
+        self._local_pages_offset = task.offset("local_pages")
+        self._flags_word = task.word("flags")
         self._zone_table = virt_to_phys(image.symbol("zone_table")) >> 2
         self._contig_page_data = image.symbol("contig_page_data")
         self._zonelists = image.structs.pg_data_t.offset("node_zonelists")
         self._zone_bytes = zone.size
-        self._lists.init(self._local_pages)
+
+    @property
+    def current(self) -> Any:
+        """The process that allocates, as a view."""
+        return self._image.current_task
+
+    def _current_flags(self) -> int:
+        """``current->flags``."""
+        return self._words[(self._image.current - PAGE_OFFSET >> 2) + self._flags_word]
+
+    @property
+    def _local_pages(self) -> int:
+        """``current->local_pages``."""
+        return self._image.current + self._local_pages_offset
 
     def zone(self, vaddr: int) -> Buddy:
         """The zone at ``vaddr``; its free areas must have been set up."""
@@ -179,7 +190,7 @@ class PageAllocator:
         if page := self._take(zones, order, [zone.pages_min >> reserve for zone in zones]):
             return page
         while True:
-            if self._words[self._flags_index] & (PF_MEMALLOC | PF_MEMDIE):
+            if self._current_flags() & (PF_MEMALLOC | PF_MEMDIE):
                 return next((page for zone in zones if (page := zone.rmqueue(order))), 0)
             if not gfp_mask & GFP_BIT_WAIT:
                 return 0
@@ -277,7 +288,7 @@ class PageAllocator:
         flags = words[flags_at]
         self._check_free(page, flags)
         words[flags_at] = flags & ~(1 << PG_REFERENCED | 1 << PG_DIRTY)
-        if words[self._flags_index] & PF_FREE_PAGES and not self.current.nr_local_pages:
+        if self._current_flags() & PF_FREE_PAGES and not self.current.nr_local_pages:
             self._lists.add(page, self._local_pages)
             words[memmap.word(page, memmap.index_word)] = order
             self.current.nr_local_pages += 1

@@ -12,7 +12,7 @@ from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.structs import Abi, CType, Structs
-from kernel_model.structs.statics import STATICS
+from kernel_model.structs.statics import INIT_TASK_UNION, STATICS, THREAD_SIZE
 
 VARIANTS: Final[dict[str, Abi]] = {
     "nohm": Abi(),
@@ -32,6 +32,8 @@ _PREAMBLE: Final = """\
 
 #define PAGE_OFFSET 0x{page_offset:08X}u
 #define KERNEL_STATICS 0x{statics:08X}u
+#define KERNEL_STACK 0x{stack:08X}u
+#define THREAD_SIZE {thread_size}
 {config}
 """
 
@@ -100,11 +102,17 @@ def header_text(variant: str) -> str:
         variant=variant,
         page_offset=PAGE_OFFSET,
         statics=PAGE_OFFSET + STATICS,
+        stack=PAGE_OFFSET + INIT_TASK_UNION,
+        thread_size=THREAD_SIZE,
         config="\n".join(options),
     )
     symbols = "".join(
         f"#define SYM_{name} 0x{PAGE_OFFSET + STATICS + structs.kernel_statics.offset(name):08X}u\n"
         for name, _ in structs.kernel_statics.members
+    )
+    symbols += "".join(
+        f"#define TASK_{name} {structs.task_struct.offset(name)}\n"
+        for name, _ in structs.task_struct.members
     )
     forward = "".join(_forward(kind) for kind in kinds)
     definitions = "\n".join(definition(kind) for kind in kinds)

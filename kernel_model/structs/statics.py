@@ -20,7 +20,6 @@ from kernel_model.structs.mmzone import (
     MAX_NR_ZONES,
     RESOURCE,
 )
-from kernel_model.structs.sched import TASK_STRUCT
 from kernel_model.structs.slab import CACHE_SIZES, CACHE_SIZES_T
 from kernel_model.structs.swap import MAX_SWAPFILES, SWAP_INFO_STRUCT
 
@@ -31,6 +30,10 @@ MAX_MODELLED_NODES: Final = 4
 """Node 0 has the ``contig_`` objects, each further node one of the ``discontig_`` ones."""
 STATICS: Final = 0x380000
 """Physical address of the static objects, inside the image (0x100000 to 0x400000)."""
+THREAD_SIZE: Final = 8192
+"""Bytes of a kernel stack; the process's ``task_struct`` lies at its lower end."""
+INIT_TASK_UNION: Final = STATICS - THREAD_SIZE
+"""Physical address of the first process and of its kernel stack, the one of the boot."""
 
 MAXROMS: Final = 6
 
@@ -94,7 +97,6 @@ def kernel_statics(structs: "Structs") -> CType:
             ("pgdat_list", pointer("pg_data_t")),
             ("zone_table", array(pointer("zone_t"), MAX_NR_ZONES * MAX_NR_NODES)),
             ("boot_cpu_data", CPUINFO_X86),
-            ("init_task", TASK_STRUCT),
             ("init_mm", structs.mm_struct),
             ("mmlist_nr", INT),
             ("swap_mm", pointer("struct mm_struct")),

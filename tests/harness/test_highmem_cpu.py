@@ -212,7 +212,7 @@ def test_atomic_slots_of_other_cpus_are_seen_as_well() -> None:
     high = HighmemMachine(nr_cpus=4)
     seen = {}
     for cpu in range(4):
-        high.kernel.statics.init_task.processor = cpu
+        high.kernel.image.current_task.processor = cpu
         page = high.high_page()
         seen[high.highmem.kmap_atomic(page, KmType.USER0)] = high.stamp(page)
     assert len(seen) == 4

@@ -98,7 +98,7 @@ def test_power_on_has_provisional_tables_and_nothing_else() -> None:
     kernel = Kernel(KernelConfig(ram=16 * MIB))
     assert (kernel.started, kernel.log) == (False, "")
     assert kernel.ram.read32(0x101000) == 0x102007
-    assert not any(kernel.ram.read(0x106000, 0x380000 - 0x106000))
+    assert not any(kernel.ram.read(0x106000, 0x37E000 - 0x106000))
     assert not any(kernel.ram.read(4 * MIB, 12 * MIB))
 
 

@@ -244,7 +244,7 @@ def test_every_cpu_has_slots_of_its_own(highmem: Highmem, cpus: int) -> None:
     machine = HighmemKernel(highmem, nr_cpus=cpus)
     seen: dict[int, int] = {}
     for cpu in range(cpus):
-        machine.kernel.statics.init_task.processor = cpu
+        machine.kernel.image.current_task.processor = cpu
         for kind in KmType:
             page = machine.page(cpu * KM_TYPE_NR + kind)
             seen[machine.highmem.kmap_atomic(page, kind)] = machine.memmap.pfn(page)
