@@ -11,6 +11,7 @@ from typing import Any, Final
 from kernel_model.arch_i386.page import phys_to_virt, virt_to_phys
 from kernel_model.config import KernelConfig
 from kernel_model.events import Announcer
+from kernel_model.functions import KernelFunctions
 from kernel_model.ram import PAGE_SIZE, Ram
 from kernel_model.structs import Abi, CType, Structs
 from kernel_model.structs.statics import INIT_TASK_UNION, STATICS, THREAD_SIZE
@@ -42,6 +43,7 @@ class KernelImage:
         self.structs = Structs.of(Abi.of(config))
         self.statics: Any = self.structs.kernel_statics.at(self.ram, STATICS)
         self.events = Announcer()
+        self.functions = KernelFunctions()
         self.log: list[str] = []
         self.init_task = phys_to_virt(INIT_TASK_UNION)
         self.switch_to(self.init_task)

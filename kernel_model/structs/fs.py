@@ -58,6 +58,7 @@ ADDRESS_SPACE_OPERATIONS: Final = struct(
         ("flushpage", pointer("void")),
         ("releasepage", pointer("void")),
         ("direct_IO", pointer("void")),
+        ("direct_fileIO", pointer("void")),
         ("removepage", pointer("void")),
     ],
 )

@@ -39,9 +39,6 @@ from kernel_model.mm.slab.objects import Constructor, Objects, PageSource
 from kernel_model.mm.slab.reap import Reaper
 from kernel_model.structs.slab import CACHE_NAMELEN, CACHE_SIZES
 
-FUNCTION_BASE = 0xC0370000
-"""Where constructors seem to be: an address in the kernel's text for each callable."""
-
 
 class Slab:
     """The slab allocator of one machine. Caches and objects are kernel virtual addresses."""
@@ -124,15 +121,7 @@ class Slab:
 
     def register(self, function: Constructor | None) -> int:
         """The address under which a constructor or destructor is known; 0 for none."""
-        if function is None:
-            return 0
-        functions = self.objects.functions
-        for vaddr, known in functions.items():
-            if known is function:
-                return vaddr
-        vaddr = FUNCTION_BASE + 16 * len(functions)
-        functions[vaddr] = function
-        return vaddr
+        return self._image.functions.address(function)
 
     def kmem_cache_create(
         self,

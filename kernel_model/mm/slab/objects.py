@@ -59,7 +59,7 @@ class Objects:
         self._line = image.config.l1_cache_bytes
         self._caches: dict[int, Cache] = {}
         self.pages = pages
-        self.functions: dict[int, Constructor] = {}
+        self.functions: dict[int, Constructor] = image.functions.by_address
         """Constructors and destructors by the address under which caches name them."""
         self.debug = SlabDebug(image) if image.config.debug_slab else None
 

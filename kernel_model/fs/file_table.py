@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Open files, and the directory entries and inodes behind them.
+
+Models linux-2.4.22 ``fs/file_table.c: fput()``, ``fs/namei.c: deny_write_access()``, and of
+``fs/dcache.c`` and ``fs/inode.c`` what opening and closing needs. In RAM: ``struct file``,
+``struct dentry`` and ``struct inode`` from their slab caches; the inode's own pages hang on its
+``i_data``. A file is the kernel virtual address of its ``struct file``.
+
+What can fail: :meth:`Files.open_inode` and :meth:`Files.new_inode` return 0 when memory is out.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from kernel_model.arch_i386.page import virt_to_phys
+from kernel_model.errno import ETXTBSY
+from kernel_model.image import KernelImage
+from kernel_model.lists import Lists
+from kernel_model.mm.slab.flags import SLAB_KERNEL
+from kernel_model.structs.declare import CType
+from kernel_model.structs.fs import DNAME_INLINE_LEN, FMODE_WRITE
+
+_LISTS: Final = ("i_hash", "i_list", "i_dentry", "i_dirty_buffers", "i_dirty_data_buffers")
+_PAGE_LISTS: Final = ("clean_pages", "dirty_pages", "locked_pages")
+S_IFREG: Final = 0o100000
+
+
+class ObjectCaches(Protocol):
+    """The slab allocator, as those who keep structures in it see it."""
+
+    def kmem_cache_alloc(self, cachep: int, flags: int) -> int:
+        """An object; 0 when memory is out."""
+
+    def kmem_cache_free(self, cachep: int, objp: int) -> None:
+        """Give one back."""
+
+
+class Files:
+    """All open files of a machine."""
+
+    def __init__(self, image: KernelImage, slab: ObjectCaches) -> None:
+        self._image = image
+        self._statics = image.statics
+        self._slab = slab
+        self._lists = Lists(image.ram)
+        self._views: dict[tuple[str, int], Any] = {}
+        self.truncate_inode_pages: Callable[[int], None] = lambda mapping: None
+        """Called with the ``i_data`` of an inode that nobody has any more."""
+
+    # -- views ---------------------------------------------------------------------------------
+
+    def _view(self, kind: CType, vaddr: int) -> Any:
+        view = self._views.get((kind.spelling, vaddr))
+        if view is None:
+            view = self._views[kind.spelling, vaddr] = self._image.at(kind, vaddr)
+        return view
+
+    def file(self, file: int) -> Any:
+        """The ``struct file``."""
+        return self._view(self._image.structs.file, file)
+
+    def inode(self, inode: int) -> Any:
+        """The ``struct inode``."""
+        return self._view(self._image.structs.inode, inode)
+
+    def inode_of(self, file: int) -> int:
+        """``file->f_dentry->d_inode``."""
+        dentry = self._view(self._image.structs.dentry, self.file(file).f_dentry)
+        return int(dentry.d_inode)
+
+    def name(self, file: int) -> str:
+        """The last part of the path under which the file was opened."""
+        dentry = self._view(self._image.structs.dentry, self.file(file).f_dentry)
+        return bytes(dentry.d_iname).partition(b"\0")[0].decode("latin-1")
+
+    def operation(self, file: int, name: str) -> int:
+        """The address of one of ``file->f_op``; 0 when the file has none of that name."""
+        f_op = self.file(file).f_op
+        return (
+            int(getattr(self._image.at(self._image.structs.file_operations, f_op), name))
+            if (f_op)
+            else 0
+        )
+
+    # -- opening -------------------------------------------------------------------------------
+
+    def _new(self, cachep: int, kind: CType) -> int:
+        vaddr = self._slab.kmem_cache_alloc(cachep, SLAB_KERNEL)
+        if vaddr:
+            self._image.ram.fill(virt_to_phys(vaddr), kind.size)
+        return vaddr
+
+    def new_inode(self, size: int, a_ops: int = 0, mode: int = S_IFREG) -> int:
+        """An inode for ``size`` bytes, with one reference, whose pages ``a_ops`` reads."""
+        structs = self._image.structs
+        inode = self._new(int(self._statics.inode_cachep), structs.inode)
+        if not inode:
+            return 0
+        view = self.inode(inode)
+        view.i_count, view.i_nlink, view.i_mode, view.i_size = 1, 1, mode, size
+        for name in _LISTS:
+            self._lists.init(inode + structs.inode.offset(name))
+        mapping = inode + structs.inode.offset("i_data")
+        for name in _PAGE_LISTS:
+            self._lists.init(mapping + structs.address_space.offset(name))
+        view.i_mapping = mapping
+        view.i_data.host, view.i_data.a_ops = inode, a_ops
+        self._statics.inodes_stat.nr_inodes += 1
+        return inode
+
+    def open_inode(self, inode: int, name: str, mode: int, f_op: int) -> int:
+        """An open file with one reference; takes the caller's reference to ``inode``."""
+        structs = self._image.structs
+        dentry = self._new(int(self._statics.dentry_cache), structs.dentry)
+        file = self._new(int(self._statics.filp_cachep), structs.file) if dentry else 0
+        if not file:
+            if dentry:
+                self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
+            return 0
+        entry = self._view(structs.dentry, dentry)
+        text = name.encode("latin-1")[: DNAME_INLINE_LEN - 1]
+        entry.d_count, entry.d_inode, entry.d_parent = 1, inode, dentry
+        entry.d_iname[:] = list(text.ljust(DNAME_INLINE_LEN, b"\0"))
+        entry.d_name.name, entry.d_name.len = dentry + structs.dentry.offset("d_iname"), len(text)
+        view = self.file(file)
+        view.f_count, view.f_dentry, view.f_mode, view.f_op = 1, dentry, mode, f_op
+        return file
+
+    # -- references ----------------------------------------------------------------------------
+
+    def get_file(self, file: int) -> None:
+        """One more user."""
+        self.file(file).f_count += 1
+
+    def fput(self, file: int) -> None:
+        """One user less; the last one closes the file."""
+        view = self.file(file)
+        view.f_count -= 1
+        if not view.f_count:
+            self._release(file, view)
+
+    def _release(self, file: int, view: Any) -> None:
+        inode, dentry = self.inode_of(file), int(view.f_dentry)
+        if release := self.operation(file, "release"):
+            self._image.functions.call(release, inode, file)
+        if view.f_mode & FMODE_WRITE:
+            self.inode(inode).i_writecount -= 1
+        self._slab.kmem_cache_free(int(self._statics.filp_cachep), file)
+        entry = self._view(self._image.structs.dentry, dentry)
+        entry.d_count -= 1
+        if not entry.d_count:
+            self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
+            self.iput(inode)
+
+    def iput(self, inode: int) -> None:
+        """One user of an inode less; with the last one it goes, and its pages with it."""
+        view = self.inode(inode)
+        view.i_count -= 1
+        if not view.i_count:
+            self.truncate_inode_pages(int(view.i_mapping))
+            self._statics.inodes_stat.nr_inodes -= 1
+            self._slab.kmem_cache_free(int(self._statics.inode_cachep), inode)
+
+    # -- who may write ---------------------------------------------------------------------------
+
+    def get_write_access(self, inode: int) -> int:
+        """One more who writes; ``-ETXTBSY`` when somebody has forbidden it."""
+        view = self.inode(inode)
+        if view.i_writecount < 0:
+            return -ETXTBSY
+        view.i_writecount += 1
+        return 0
+
+    def deny_write_access(self, file: int) -> int:
+        """Nobody may open the file for writing from now on; ``-ETXTBSY`` when somebody has."""
+        inode = self.inode(self.inode_of(file))
+        if inode.i_writecount > 0:
+            return -ETXTBSY
+        inode.i_writecount -= 1
+        return 0
