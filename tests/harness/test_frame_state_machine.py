@@ -451,6 +451,6 @@ def test_planted_faults_are_found(
         run_state_machine_as_test(
             FrameMachine,
             settings=settings(
-                max_examples=100, derandomize=True, database=None, phases=[Phase.generate]
+                max_examples=600, derandomize=True, database=None, phases=[Phase.generate]
             ),
         )
