@@ -34,6 +34,8 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "slab_trace": slab.replay_trace,
     "vmalloc": vmalloc.replay,
     "vma_structs": vma.replay_structs,
+    "vma_scenarios": vma.replay_trace,
+    "vma_trace": vma.replay_trace,
 }
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "TASK_SIZE",
     "TASK_UNMAPPED_BASE",
     "VMALLOC_RESERVE",
+    "page_align",
     "pfn_down",
     "pfn_up",
     "phys_to_virt",
@@ -46,6 +47,11 @@ def virt_to_phys(vaddr: int) -> int:
 def phys_to_virt(paddr: int) -> int:
     """Kernel virtual address of a physical address below 896 MiB (``__va``)."""
     return paddr + PAGE_OFFSET
+
+
+def page_align(length: int) -> int:
+    """``PAGE_ALIGN``: whole pages; what is nearly 4 GiB becomes 0."""
+    return length + PAGE_SIZE - 1 & PAGE_MASK
 
 
 def pfn_up(paddr: int) -> int:

@@ -52,6 +52,8 @@ def test_the_recorded_files_are_there() -> None:
         "slab_trace": 10,
         "vmalloc": 4,
         "vma_structs": 1,
+        "vma_scenarios": 1,
+        "vma_trace": 8,
     }
 
 
