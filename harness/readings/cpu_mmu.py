@@ -30,17 +30,18 @@ def ask_mmu(cpu: Cpu, pages: I64, meter: Meter, urgent: I64 = _NO_PAGES) -> Read
     """Put all questions about ``pages`` (numbers, sorted) to the MMU.
 
     The address space is the one that CR3 names. Nothing is flushed before. ``urgent`` are those
-    of the pages that come first, each with all its questions: their translations may be old.
+    of the pages that come first and in this order, each with all its questions: their
+    translations may be old.
     """
     answers = np.empty((len(QUESTIONS), len(pages)), np.int64)
     addresses = pages.astype(np.uint64) << np.uint64(PAGE_SHIFT)
-    is_urgent = np.isin(pages, urgent)
+    first = np.searchsorted(pages, urgent[np.isin(urgent, pages)])
+    rest = np.setdiff1d(np.arange(len(pages)), first)
     meter.start("asking the MMU", len(pages))
     with cpu.asking():
-        for chosen, size in ((is_urgent, _URGENT_BLOCK), (~is_urgent, _BLOCK)):
-            indices = np.flatnonzero(chosen)
-            for first in range(0, len(indices), size):
-                part = indices[first : first + size]
+        for indices, size in ((first, _URGENT_BLOCK), (rest, _BLOCK)):
+            for start in range(0, len(indices), size):
+                part = indices[start : start + size]
                 for row, (ring, access) in enumerate(QUESTIONS):
                     reached = cpu.translate_many(addresses[part], access, ring)
                     answers[row, part] = np.where(reached < 0, FAULT, reached >> PAGE_SHIFT)

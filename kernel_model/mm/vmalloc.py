@@ -228,6 +228,8 @@ class Vmalloc:
                 self.vfree(addr)
                 return 0
             self._map(vaddr, ptep, mk_pte_phys(base + vaddr - addr, prot), rights)
+        # An i386 caches no absent page, so that nothing old can be left here: vmalloc() does
+        # without. Other CPUs do cache them, and 2.4.22 flushes after every ioremap().
         self._tlb.flush_tlb_all()
         return addr + offset
 
