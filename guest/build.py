@@ -41,10 +41,11 @@ KERNEL_SOURCES: Final = (
     "kernel/console.c",
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
-    "kernel": ("kernel/mm_walk.c", "kernel/slab_walk.c", "kernel/vmalloc.c"),
+    "kernel": ("kernel/mm_walk.c", "kernel/slab_walk.c"),
     "slab_test": ("kernel/slab_test.c",),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
+    "vmalloc_test": ("kernel/vmalloc_test.c",),
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
 EVERY_VARIANT: Final = ("kernel",)

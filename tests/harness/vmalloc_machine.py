@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A machine whose guest works in the vmalloc range, with page directories to work from."""
 
-from harness.machine import Machine
+from harness.guests import guest_path
+from harness.machine import GUEST_VARIANTS, Machine
 from harness.monitors.frames import FrameLedger
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.config import MIB, Highmem, KernelConfig
@@ -29,7 +30,9 @@ class VmallocMachine:
 
     def __init__(self, shape: str = "pentium3", spaces: int = 1) -> None:
         choices = {"ram": 32 * MIB} | SHAPES[shape]
-        self.machine = Machine(Kernel(KernelConfig(**choices)))  # type: ignore[arg-type]
+        config = KernelConfig(**choices)  # type: ignore[arg-type]
+        image = guest_path("vmalloc_test", GUEST_VARIANTS[config.highmem])
+        self.machine = Machine(Kernel(config), image=image)
         self.kernel = self.machine.kernel
         self.vmalloc = self.kernel.vmalloc
         ledger = FrameLedger.of(self.kernel.image.events)
