@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A census of the vmalloc range: every area of ``vmlist``, and every page mapped there.
+
+:func:`vmlist_census` walks the ``vm_struct``s and, by the reference walk, the kernel's page
+tables (book 7.1-7.3), and holds one against the other, against ``mem_map`` and against the
+frame ledger, when one listens. It shares no code with :mod:`kernel_model.mm.vmalloc`.
+
+What can fail: :class:`VmlistInconsistent`, which names the area and what is wrong.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from harness.architecture import CR0_PE, CR0_PG, CR0_WP, ControlRegisters
+from harness.mappings import I64, PAGE_SHIFT, RIGHT_USER
+from harness.mmu_sweep import sweep
+from harness.monitors.frames import FrameLedger
+from kernel_model.errors import MmucheckError
+from kernel_model.kernel import Kernel
+
+__all__ = ["AreaSeen", "VmlistInconsistent", "vmlist_census"]
+
+PAGE_OFFSET: Final = 0xC0000000
+PAGE_SIZE: Final = 1 << PAGE_SHIFT
+SWAPPER_PG_DIR: Final = 0x101000
+PG_RESERVED: Final = 1 << 14
+VM_IOREMAP, VM_ALLOC = 1, 2
+
+
+class VmlistInconsistent(MmucheckError):
+    """``vmlist``, the kernel's page tables and ``mem_map`` contradict each other."""
+
+
+@dataclass(frozen=True)
+class AreaSeen:
+    """One area: ``vaddr`` is its ``vm_struct``, ``size`` counts the guard page, ``frames`` are
+    the PFNs of its pages. A reserved area that nobody mapped yet has none."""
+
+    vaddr: int
+    addr: int
+    size: int
+    flags: int
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """What is mapped in the vmalloc range: page numbers, sorted, and PFNs."""
+
+    pages: I64
+    frames: I64
+
+    def between(self, start: int, end: int) -> slice:
+        first, last = np.searchsorted(self.pages, [start >> PAGE_SHIFT, end >> PAGE_SHIFT])
+        return slice(int(first), int(last))
+
+
+def vmlist_census(kernel: Kernel) -> list[AreaSeen]:
+    """All areas, lowest address first, when everything about them is consistent."""
+    mapped = _mapped(kernel)
+    areas: list[AreaSeen] = []
+    for vaddr, addr, size, flags in _vm_structs(kernel):
+        span = mapped.between(addr, addr + size - PAGE_SIZE)
+        frames = tuple(mapped.frames[span].tolist())
+        area = AreaSeen(vaddr, addr, size, flags, frames)
+        _check_pages(area)
+        areas.append(area)
+    if len(mapped.pages) != sum(len(area.frames) for area in areas):
+        raise VmlistInconsistent("a page is mapped in the vmalloc range that is in no area")
+    _check_frames(kernel, areas)
+    _check_ledger(kernel, mapped)
+    return areas
+
+
+def _vm_structs(kernel: Kernel) -> list[tuple[int, int, int, int]]:
+    """(vm_struct, address, size, flags) of each; sorted, disjoint, inside the range."""
+    kind = kernel.image.structs.vm_struct
+    fields = [kind.offset(name) for name in ("addr", "size", "flags", "next")]
+    start, range_end = kernel.vmalloc_range
+    found: list[tuple[int, int, int, int]] = []
+    end, vaddr = start, kernel.ram.read32(kernel.image.symbol("vmlist") - PAGE_OFFSET)
+    while vaddr:
+        words = [kernel.ram.read32(vaddr - PAGE_OFFSET + offset) for offset in fields]
+        addr, size, flags, following = words
+        where = f"vm_struct {vaddr:#x}, {addr:#x}..{addr + size:#x}"
+        if addr < end:
+            raise VmlistInconsistent(f"{where}: the area before it ends at {end:#x}")
+        # The kernel looks at the end of the range only behind another area.
+        if found and addr + size > range_end:
+            raise VmlistInconsistent(f"{where}: the range ends at {range_end:#x}")
+        if size < 2 * PAGE_SIZE or flags not in (VM_IOREMAP, VM_ALLOC):
+            raise VmlistInconsistent(f"{where}: size {size:#x}, flags {flags:#x}")
+        found.append((vaddr, addr, size, flags))
+        end, vaddr = addr + size, following
+    return found
+
+
+def _mapped(kernel: Kernel) -> _Mapped:
+    registers = ControlRegisters(
+        CR0_PE | CR0_PG | CR0_WP, SWAPPER_PG_DIR, kernel.processor.read_cr4()
+    )
+    words = np.frombuffer(kernel.ram.buffer, np.uint32)
+    found = sweep(words, registers, ranges=kernel.ram.ranges)
+    start, end = kernel.vmalloc_range
+    for broken in found.malformed:
+        if start <= broken.va < end:
+            raise VmlistInconsistent(str(broken))
+    inside = (found.va >= start) & (found.va < end)
+    user = found.va[inside & (found.rights & RIGHT_USER != 0)]
+    if len(user):
+        raise VmlistInconsistent(f"user code may reach {int(user[0]):#x} of the vmalloc range")
+    page = (found.va[inside] >> PAGE_SHIFT).astype(np.int64)
+    return _Mapped(page, (found.pa[inside] >> PAGE_SHIFT).astype(np.int64))
+
+
+def _check_pages(area: AreaSeen) -> None:
+    """Every page but the guard is mapped; of an area reserved for devices, perhaps none."""
+    wanted = (area.size >> PAGE_SHIFT) - 1
+    if len(area.frames) != wanted and (area.frames or area.flags == VM_ALLOC):
+        raise VmlistInconsistent(
+            f"area {area.addr:#x}: {len(area.frames)} of {wanted} pages are mapped"
+        )
+
+
+def _check_frames(kernel: Kernel, areas: list[AreaSeen]) -> None:
+    """The frames of ``vmalloc()`` areas belong to one page each, and somebody holds them."""
+    memmap = kernel.allocator.memmap
+    seen: dict[int, int] = {}
+    for area in areas:
+        for frame in area.frames if area.flags == VM_ALLOC else ():
+            if frame in seen:
+                raise VmlistInconsistent(
+                    f"frame {frame:#x} is in the areas {seen[frame]:#x} and {area.addr:#x}"
+                )
+            seen[frame] = area.addr
+            page = memmap.page(frame) - PAGE_OFFSET >> 2
+            count = kernel.ram.words[page + memmap.count_word]
+            if not count or kernel.ram.words[page + memmap.flags_word] & PG_RESERVED:
+                raise VmlistInconsistent(f"area {area.addr:#x}: frame {frame:#x} is nobody's")
+
+
+def _check_ledger(kernel: Kernel, mapped: _Mapped) -> None:
+    """What was announced of the range is what is mapped there."""
+    ledger = FrameLedger.of(kernel.image.events)
+    if ledger is None:
+        return
+    start, end = kernel.vmalloc_range
+    pages, frames, _ = ledger.pages(SWAPPER_PG_DIR)
+    announced = _Mapped(pages, frames)
+    span = announced.between(start, end)
+    same = np.array_equal(pages[span], mapped.pages) and np.array_equal(frames[span], mapped.frames)
+    if not same:
+        raise VmlistInconsistent("the ledger was told of other pages of the vmalloc range")
