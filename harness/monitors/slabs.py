@@ -141,6 +141,8 @@ class _Reader:
         cache = CacheSeen(
             name, vaddr, 1 << order, size, num, flags, colour, colour_off, colour_next
         )
+        if self.field(vaddr, "growing"):
+            raise SlabInconsistent(f"cache {name}: it is growing, and nobody runs")
         for kept_in in LISTS:
             head = vaddr + self.cache_t.offset(kept_in)
             for slab in self.list_entries(head, f"cache {name}, {kept_in}"):

@@ -130,6 +130,13 @@ class VmallocMachine(RuleBasedStateMachine):
         if addr:
             self.areas[addr] = Area("reserved", size, 0, {})
 
+    @rule(over=st.integers(-2, 1))
+    def reserve_up_to_the_end(self, over: int) -> None:
+        """What is left behind the last area, or a page more, or less."""
+        last = max((addr + area.size + PAGE for addr, area in self.areas.items()), default=0)
+        if self.areas and self.end - last > 4 * PAGE:
+            self.reserve(self.end - last + (over - 1) * PAGE)
+
     @rule(page=st.integers(0, 5000), offset=st.integers(0, PAGE - 1), size=st.integers(1, 70_000))
     def ioremap(self, page: int, offset: int, size: int) -> None:
         paddr = DEVICE + page * PAGE + offset
