@@ -46,7 +46,7 @@ class Slab:
     def __init__(
         self, image: KernelImage, memmap: MemMap, pages: PageSource, online_cpus: int = 1
     ) -> None:
-        self._image = image
+        self.image = self._image = image
         self._statics = image.statics
         self._lists = Lists(image.ram)
         self._words = image.ram.words
@@ -239,9 +239,12 @@ class Slab:
 
     def kmem_cache_free(self, cachep: int, objp: int) -> None:
         """Give an object back to its cache."""
-        if self.objects.page_cache_of(objp) != cachep:
-            name = self.objects.cache(cachep).name
-            raise KernelBug("slab.c", 0, f"{objp:#x} is no object of cache {name}")
+        owner = self.objects.page_cache_of(objp)
+        if owner != cachep:
+            name, other = self.objects.cache(cachep).name, self.objects.cache(owner).name
+            raise KernelBug(
+                "slab.c", 0, f"{objp:#x} is no object of cache {name}: it lies in cache {other}"
+            )
         self._free(self.objects.cache(cachep), objp)
 
     def _free(self, cache: Cache, objp: int) -> None:

@@ -34,22 +34,28 @@ _SHOWN_BYTES: Final = 16
 class BadObject(KernelBug):
     """An object is not as it was left: somebody wrote outside it, or after it was freed.
 
-    ``offset`` is the byte of the object that is wrong, ``found`` what stands from there on.
+    From byte ``offset`` of ``object`` on, ``expected`` should stand there; ``found`` does.
+    ``object`` begins with its red zone, if it has one.
     """
 
     def __init__(
-        self, reason: str, cache: Cache, slab: int, objp: int, offset: int, found: bytes
+        self,
+        reason: str,
+        cache: Cache,
+        slab: int,
+        objp: int,
+        offset: int,
+        expected: bytes,
+        found: bytes,
     ) -> None:
-        super().__init__(
-            "slab.c",
-            0,
-            f"{reason}: cache {cache.name}, slab {slab:#x}, object {objp:#x}, offset {offset}: "
-            f"{found.hex(' ')}",
-        )
+        bytes_ = f", expected {expected.hex(' ')}, found {found.hex(' ')}" if expected else ""
+        place = f"cache {cache.name}, slab {slab:#x}, object {objp:#x}, offset {offset}"
+        super().__init__("slab.c", 0, f"{reason}: {place}{bytes_}")
         self.cache = cache.name
         self.slab = slab
         self.object = objp
         self.offset = offset
+        self.expected = expected
         self.found = found
 
 
@@ -60,21 +66,57 @@ class SlabDebug:
         self._ram = image.ram
         self._words = image.ram.words
 
-    def _bad(self, reason: str, cache: Cache, slab: int, objp: int, offset: int) -> BadObject:
-        found = self._ram.read(
-            virt_to_phys(objp) + offset, min(_SHOWN_BYTES, cache.objsize - offset)
-        )
-        return BadObject(reason, cache, slab, objp, offset, found)
+    # -- questions ---------------------------------------------------------------------------
+
+    def red_zone_fault(
+        self, cache: Cache, slab: int, objp: int, magic: int, reason: str
+    ) -> BadObject | None:
+        """Whether one of the words beside an object is not ``magic``."""
+        expected = magic.to_bytes(4, "little")
+        for offset, side in ((0, "before"), (cache.objsize - BYTES_PER_WORD, "behind")):
+            found = self._ram.read(virt_to_phys(objp) + offset, BYTES_PER_WORD)
+            if found != expected:
+                why = f"{reason} ({side} it)"
+                return BadObject(why, cache, slab, objp, offset, expected, found)
+        return None
+
+    def poison_fault(self, cache: Cache, slab: int, objp: int) -> BadObject | None:
+        """``kmem_check_poison_obj()``, but byte by byte, so that the first wrong one is named."""
+        offset, size = self._body(cache)
+        body = self._ram.read(virt_to_phys(objp) + offset, size)
+        good = bytes([POISON_BYTE]) * (size - 1) + bytes([POISON_END])
+        if body == good:
+            return None
+        wrong = next(i for i in range(size) if body[i] != good[i])
+        shown = slice(wrong, wrong + _SHOWN_BYTES)
+        reason = "written after it was freed"
+        return BadObject(reason, cache, slab, objp, offset + wrong, good[shown], body[shown])
+
+    def place_fault(self, cache: Cache, slab: int, objp: int) -> BadObject | None:
+        """Whether ``objp`` is no object of the slab, or one that is free."""
+        first = cache.s_mem(slab)
+        index, rest = divmod(objp - first, cache.objsize)
+        if not 0 <= index < cache.num or rest:
+            begin = first + index * cache.objsize
+            reason = "freed, but no object begins there"
+            return BadObject(reason, cache, slab, begin, rest, b"", b"")
+        if index in cache.free_objects(slab):
+            return BadObject("freed twice", cache, slab, objp, 0, b"", b"")
+        return None
+
+    # -- what the allocator asks for ---------------------------------------------------------------
 
     def _swap_red_zones(
         self, cache: Cache, slab: int, objp: int, expected: int, new: int, reason: str
     ) -> None:
+        if fault := self.red_zone_fault(cache, slab, objp, expected, reason):
+            raise fault
         for offset in (0, cache.objsize - BYTES_PER_WORD):
-            at = objp + offset - PAGE_OFFSET >> 2
-            if self._words[at] != expected:
-                side = "before" if offset == 0 else "behind"
-                raise self._bad(f"{reason} ({side} it)", cache, slab, objp, offset)
-            self._words[at] = new
+            self._words[objp + offset - PAGE_OFFSET >> 2] = new
+
+    def _check_poison(self, cache: Cache, slab: int, objp: int) -> None:
+        if fault := self.poison_fault(cache, slab, objp):
+            raise fault
 
     def _body(self, cache: Cache) -> tuple[int, int]:
         """(first byte, bytes) of an object between its red zones."""
@@ -89,18 +131,10 @@ class SlabDebug:
         self._ram.fill(start, size, POISON_BYTE)
         self._ram.write8(start + size - 1, POISON_END)
 
-    def _check_poison(self, cache: Cache, slab: int, objp: int) -> None:
-        """``kmem_check_poison_obj()``, but byte by byte, so that the first wrong one is named."""
-        offset, size = self._body(cache)
-        body = self._ram.read(virt_to_phys(objp) + offset, size)
-        good = bytes([POISON_BYTE]) * (size - 1) + bytes([POISON_END])
-        if body != good:
-            wrong = next(i for i in range(size) if body[i] != good[i])
-            raise self._bad("written after it was freed", cache, slab, objp, offset + wrong)
-
     def construct(
         self,
         cache: Cache,
+        slab: int,
         objp: int,
         ctor: Callable[[int, int, int], None] | None,
         ctor_flags: int,
@@ -116,7 +150,7 @@ class SlabDebug:
             self.poison(cache, objp)
         if flags & SLAB_RED_ZONE:
             reason = "the constructor wrote outside the object"
-            self._swap_red_zones(cache, 0, objp, RED_MAGIC1, RED_MAGIC1, reason)
+            self._swap_red_zones(cache, slab, objp, RED_MAGIC1, RED_MAGIC1, reason)
 
     def destruct(
         self, cache: Cache, slab: int, objp: int, dtor: Callable[[int, int, int], None] | None
@@ -151,24 +185,22 @@ class SlabDebug:
         objp: int,
         functions: dict[int, Callable[[int, int, int], None]],
     ) -> int:
-        """An object comes back. Returns where it begins, its red zone included."""
+        """An object comes back. Returns where it begins, its red zone included.
+
+        Where it lies is looked at first: the kernel asks the red zones before, and calls
+        ``BUG()`` without saying whether somebody wrote outside, or freed twice.
+        """
         flags = cache.flags
+        begin = objp - BYTES_PER_WORD if flags & SLAB_RED_ZONE else objp
+        if fault := self.place_fault(cache, slab, begin):
+            raise fault
         if flags & SLAB_DEBUG_INITIAL:
             ctor = functions[int(cache.view.ctor)]
             ctor(objp, cache.vaddr, SLAB_CTOR_CONSTRUCTOR | SLAB_CTOR_VERIFY)
         if flags & SLAB_RED_ZONE:
-            objp -= BYTES_PER_WORD
-            reason = "written outside, or freed twice"
-            self._swap_red_zones(cache, slab, objp, RED_MAGIC2, RED_MAGIC1, reason)
+            reason = "written outside while in use"
+            self._swap_red_zones(cache, slab, begin, RED_MAGIC2, RED_MAGIC1, reason)
         if flags & SLAB_POISON:
-            self.poison(cache, objp)
-        self._extra_free_checks(cache, slab, objp)
+            self.poison(cache, begin)
         cache.view.num_active -= 1
-        return objp
-
-    def _extra_free_checks(self, cache: Cache, slab: int, objp: int) -> None:
-        index, rest = divmod(objp - cache.s_mem(slab), cache.objsize)
-        if not 0 <= index < cache.num or rest:
-            raise self._bad("no object begins there", cache, slab, objp, 0)
-        if index in cache.free_objects(slab):
-            raise self._bad("freed twice", cache, slab, objp, 0)
+        return begin

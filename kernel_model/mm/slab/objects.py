@@ -201,7 +201,7 @@ class Objects:
         if ctor is not None or self.debug is not None:
             for objp in range(first, first + size * count, size):
                 if self.debug is not None:
-                    self.debug.construct(cache, objp, ctor, ctor_flags)
+                    self.debug.construct(cache, slab, objp, ctor, ctor_flags)
                 elif ctor is not None:
                     ctor(objp, cache.vaddr, ctor_flags)
         at = (slab - PAGE_OFFSET >> 2) + self._where.bufctl
