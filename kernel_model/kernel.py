@@ -21,6 +21,7 @@ from kernel_model.arch_i386.processor import NoProcessor, Processor
 from kernel_model.arch_i386.regions import KernelMapping, kernel_mappings
 from kernel_model.arch_i386.setup import register_memory
 from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.caches import proc_caches_init
 from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
@@ -94,7 +95,9 @@ class Kernel:
             ("register_memory", self._register_memory),
             ("mem_init", self._mem_init),
             ("kmem_cache_init", self._kmem_cache_init),
+            ("proc_caches_init", lambda: proc_caches_init(self.image, self.slab)),
             ("page_cache_init", self._page_cache_init),
+            ("kmem_cpucache_init", lambda: self.slab.kmem_cpucache_init()),
         ]
         for name, step in steps:
             self.bootmem.phase = name
@@ -127,7 +130,6 @@ class Kernel:
         self.slab = Slab(self.image, self.allocator.memmap, self.allocator, online)
         self.slab.kmem_cache_init()
         self.slab.kmem_cache_sizes_init(int(self.statics.num_physpages))
-        self.slab.kmem_cpucache_init()
         self.vmalloc = Vmalloc(
             self.image,
             self.allocator,

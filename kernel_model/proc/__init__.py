@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kernel_model.kernel import Kernel
-from kernel_model.proc import buddyinfo, iomem, meminfo, pagetypeinfo, zoneinfo
+from kernel_model.proc import buddyinfo, iomem, meminfo, pagetypeinfo, slabinfo, zoneinfo
 
 __all__ = ["PROC_FILES", "ProcFile"]
 
@@ -28,5 +28,6 @@ PROC_FILES: Final[dict[str, ProcFile]] = {
     "zoneinfo": ProcFile(zoneinfo.text, zoneinfo.data),
     "buddyinfo": ProcFile(buddyinfo.text, buddyinfo.data),
     "pagetypeinfo": ProcFile(pagetypeinfo.text, pagetypeinfo.data),
+    "slabinfo": ProcFile(slabinfo.text, slabinfo.data),
     "iomem": ProcFile(iomem.text, iomem.data),
 }

@@ -6,8 +6,61 @@ Models linux-2.4.22 ``mm/slab.c: s_show()``, ``slabinfo_write()`` (book 8.1).
 
 import errno
 import re
+from typing import Any
 
+from kernel_model.kernel import Kernel
 from kernel_model.mm.slab import Cache, Slab
+
+
+def text(kernel: Kernel) -> str:
+    """The file of a whole machine."""
+    return slabinfo(kernel.slab)
+
+
+def data(kernel: Kernel) -> list[dict[str, Any]]:
+    """For each cache the numbers of its line, by their meaning."""
+    return [facts(kernel.slab, cache) for cache in kernel.slab.chain()]
+
+
+def facts(slab: Slab, cache: Cache) -> dict[str, Any]:
+    """What a line tells of ``cache``; statistics and limits only where the build has them."""
+    full = len(cache.slabs(cache.slabs_full))
+    partial = cache.slabs(cache.slabs_partial)
+    free = len(cache.slabs(cache.slabs_free))
+    slabs = full + len(partial)
+    told: dict[str, Any] = {
+        "name": cache.name,
+        "active_objects": full * cache.num + sum(cache.inuse(one) for one in partial),
+        "objects": (slabs + free) * cache.num,
+        "objsize": cache.objsize,
+        "active_slabs": slabs,
+        "slabs": slabs + free,
+        "pages_per_slab": 1 << cache.gfporder,
+    }
+    debug, arrays = slab.objects.debug is not None, slab.cpu_caches
+    if debug:
+        told |= {name: int(getattr(cache.view, name)) for name in _STATISTICS}
+    if arrays is not None:
+        array = arrays.array(cache)
+        limit = arrays.limit(array) if array else 0
+        told |= {"limit": limit, "batchcount": int(cache.view.batchcount)}
+    if debug and arrays is not None:
+        told |= {name: int(getattr(cache.view, name)) for name in _HITS}
+    return told
+
+
+_STATISTICS = ("high_mark", "num_allocations", "grown", "reaped", "errors")
+_HITS = ("allochit", "allocmiss", "freehit", "freemiss")
+_COLUMNS = (
+    (
+        *(("name", -17), ("active_objects", 6), ("objects", 6), ("objsize", 6)),
+        *(("active_slabs", 4), ("slabs", 4), ("pages_per_slab", 4)),
+    ),
+    tuple(zip(_STATISTICS, (6, 7, 5, 4, 4), strict=True)),
+    (("limit", 4), ("batchcount", 4)),
+    tuple((name, 6) for name in _HITS),
+)
+"""Groups of columns with their widths; groups stand between colons. Negative: to the left."""
 
 
 def slabinfo(slab: Slab) -> str:
@@ -21,28 +74,15 @@ def slabinfo(slab: Slab) -> str:
 
 
 def _line(slab: Slab, cache: Cache) -> str:
-    full = len(cache.slabs(cache.slabs_full))
-    partial = cache.slabs(cache.slabs_partial)
-    free = len(cache.slabs(cache.slabs_free))
-    active = full * cache.num + sum(cache.inuse(one) for one in partial)
-    slabs = full + len(partial)
-    line = (
-        f"{cache.name:<17} {active:>6} {(slabs + free) * cache.num:>6} {cache.objsize:>6} "
-        f"{slabs:>4} {slabs + free:>4} {1 << cache.gfporder:>4}"
-    )
-    view = cache.view
-    if slab.objects.debug is not None:
-        line += (
-            f" : {view.high_mark:>6} {view.num_allocations:>7} {view.grown:>5} "
-            f"{view.reaped:>4} {view.errors:>4}"
+    told = facts(slab, cache)
+    groups = [group for group in _COLUMNS if group[0][0] in told]
+    return " : ".join(
+        " ".join(
+            f"{told[name]:<{-width}}" if width < 0 else f"{told[name]:>{width}}"
+            for name, width in group
         )
-    if slab.cpu_caches is not None:
-        array = slab.cpu_caches.array(cache)
-        limit = slab.cpu_caches.limit(array) if array else 0
-        line += f" : {limit:>4} {view.batchcount:>4}"
-    if slab.objects.debug is not None and slab.cpu_caches is not None:
-        line += f" : {view.allochit:>6} {view.allocmiss:>6} {view.freehit:>6} {view.freemiss:>6}"
-    return line
+        for group in groups
+    )
 
 
 def slabinfo_write(slab: Slab, text: str) -> int:

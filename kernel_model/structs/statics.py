@@ -37,6 +37,12 @@ INIT_TASK_UNION: Final = STATICS - THREAD_SIZE
 
 MAXROMS: Final = 6
 
+CACHE_POINTERS: Final = (
+    *("sigact_cachep", "files_cachep", "fs_cachep", "vm_area_cachep", "mm_cachep", "bh_cachep"),
+    *("names_cachep", "filp_cachep", "dentry_cache", "inode_cachep", "sigqueue_cachep"),
+)
+"""The kernel's pointers to its own slab caches (:mod:`kernel_model.caches`)."""
+
 CPUINFO_X86: Final = struct(
     "struct cpuinfo_x86",
     [
@@ -100,11 +106,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("init_mm", structs.mm_struct),
             ("mmlist_nr", INT),
             ("swap_mm", pointer("struct mm_struct")),
-            ("vm_area_cachep", pointer("kmem_cache_t")),
-            ("mm_cachep", pointer("kmem_cache_t")),
-            ("filp_cachep", pointer("kmem_cache_t")),
-            ("dentry_cache", pointer("kmem_cache_t")),
-            ("inode_cachep", pointer("kmem_cache_t")),
+            *((name, pointer("kmem_cache_t")) for name in CACHE_POINTERS),
             ("max_map_count", INT),
             ("sysctl_overcommit_memory", INT),
             ("dentry_stat", DENTRY_STAT),

@@ -3,29 +3,27 @@
 
 import pytest
 
-from kernel_model.caches import CACHES, proc_caches_init
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.errno import ETXTBSY
 from kernel_model.fs.file_table import Files
 from kernel_model.kernel import Kernel
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
+from kernel_model.structs.statics import CACHE_POINTERS
 
 
 @pytest.fixture
 def kernel() -> Kernel:
     kernel = Kernel(KernelConfig(ram=16 * MIB))
     kernel.start_kernel()
-    proc_caches_init(kernel.image, kernel.slab)
     return kernel
 
 
 def in_use(kernel: Kernel) -> dict[str, int]:
     """Objects of each cache that somebody has."""
     counts = {}
-    for name, _ in CACHES.values():
-        cache = kernel.slab.find(name)
-        assert cache is not None
-        counts[name] = sum(cache.inuse(slab) for slab in cache.all_slabs())
+    for pointer in CACHE_POINTERS:
+        cache = kernel.slab.objects.cache(int(getattr(kernel.statics, pointer)))
+        counts[cache.name] = sum(cache.inuse(slab) for slab in cache.all_slabs())
     return counts
 
 

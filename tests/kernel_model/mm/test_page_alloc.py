@@ -167,7 +167,8 @@ def test_the_state_machine_finds_planted_faults(
         "merge": ("merge", never_merges),
     }[fault]
     monkeypatch.setattr(Buddy, name, replacement)
-    with pytest.raises(AssertionError):
+    # A block given out twice may meet a check of the kernel itself, as early as at boot.
+    with pytest.raises((AssertionError, KernelBug)):
         run_state_machine_as_test(
             BuddyMachine,
             settings=settings(
