@@ -19,3 +19,5 @@ EBUSY: Final = 16
 ENODEV: Final = 19
 EINVAL: Final = 22
 ETXTBSY: Final = 26
+EFBIG: Final = 27
+ENOSPC: Final = 28

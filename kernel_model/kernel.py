@@ -28,6 +28,7 @@ from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.gfp import GFP_KERNEL
+from kernel_model.mm.lru import swap_setup
 from kernel_model.mm.memory import UserMemory
 from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
@@ -145,6 +146,7 @@ class Kernel:
         self.page_cache = PageCache(image, allocator)
         self.page_cache.page_cache_init(int(self.statics.num_mappedpages))
         self.page_locks = PageLocks(image, allocator)
+        swap_setup(image)
         self.swap_areas = SwapAreas(image, allocator)
         swap = SwapCache(image, allocator, self.page_cache, self.swap_areas, self.tlb)
         self.user_memory.swap = self.swap_cache = swap

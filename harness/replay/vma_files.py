@@ -14,7 +14,7 @@ from kernel_model.arch_i386.page import phys_to_virt
 from kernel_model.errno import EINVAL
 from kernel_model.fs.file_table import Files
 from kernel_model.image import GUEST_TEXT, KernelImage
-from kernel_model.mm.shmem import Shmem
+from kernel_model.mm.shmem import ShmemFiles
 from kernel_model.structs import CType
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE, S_APPEND
 from kernel_model.structs.mm import VM_MAYWRITE, VM_SHARED
@@ -192,7 +192,7 @@ class RecordedFiles:
         return starts
 
 
-class RecordedShmem(Shmem):
+class RecordedShmem(ShmemFiles):
     """Numbers the files that it makes."""
 
     def __init__(self, image: KernelImage, files: Files, recorded: RecordedFiles) -> None:

@@ -29,7 +29,7 @@ from kernel_model.mm.mmap.unmap import Unmapper
 from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
 from kernel_model.mm.mprotect import Mprotect
 from kernel_model.mm.mremap import Mremap
-from kernel_model.mm.shmem import Shmem
+from kernel_model.mm.shmem import ShmemFiles
 
 
 class AddressSpaces:
@@ -42,13 +42,13 @@ class AddressSpaces:
         files: Files,
         pages: PageOperations,
         nr_free_pages: Callable[[], int],
-        shmem: Shmem | None = None,
+        shmem: ShmemFiles | None = None,
     ) -> None:
         self.files = files
         self.pages = pages
         self.areas = areas = Areas(image, slab, files)
         self.limits = limits = Limits(areas, nr_free_pages)
-        self.shmem = shmem = shmem or Shmem(image, files, limits.vm_enough_memory)
+        self.shmem = shmem = shmem or ShmemFiles(image, files, limits.vm_enough_memory)
         finder = Finder(areas)
         self.links = links = Links(areas, finder)
         unmapper = Unmapper(areas, finder, links, pages)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The two lists that order frames by use.
+"""The two lists that order frames by use, and how many pages are read together.
 
 Models linux-2.4.22 ``mm/swap.c`` and the macros of ``include/linux/swap.h`` (book 2.5, 6.3).
 In RAM: ``active_list``, ``inactive_list``, their counts, ``struct page.lru``, PG_lru and
@@ -9,11 +9,18 @@ PG_active. What can fail: a frame on a list without PG_lru is a
 
 from collections.abc import Iterator
 
+from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.mmzone import MemMap
 from kernel_model.mm.page_flags import PG_ACTIVE, PG_LRU, PG_REFERENCED
+
+
+def swap_setup(image: KernelImage) -> None:
+    """How many pages are read together, as a power of two: fewer below 16 MiB of RAM."""
+    megs = int(image.statics.num_physpages) >> (20 - PAGE_SHIFT)
+    image.statics.page_cluster = 2 if megs < 16 else 3
 
 
 class Lru:

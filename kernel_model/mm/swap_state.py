@@ -37,6 +37,8 @@ class SwapCache:
         self.cache = cache
         self.areas = areas
         self.swapper_space = image.symbol("swapper_space")
+        image.statics.swap_aops.writepage = image.functions.address(self.writepage)
+        image.statics.swapper_space.a_ops = image.symbol("swap_aops")
 
     def entry(self, page: int) -> int:
         """The slot of a frame in the swap cache; 0 when it is not in it (``PageSwapCache``)."""

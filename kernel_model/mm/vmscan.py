@@ -3,8 +3,10 @@
 
 Models linux-2.4.22 ``mm/vmscan.c``: ``try_to_free_pages_zone()``, ``shrink_caches()``,
 ``shrink_cache()``, ``refill_inactive()``, ``kswapd_balance()`` (book 2.2.1, 6.2). In RAM: the
-LRU lists, the page cache, the zones' watermarks and ``need_balance``. Everything happens at
-once here: a frame that is written is clean when the call returns.
+LRU lists, the page cache, the zones' watermarks and ``need_balance``. A dirty frame is written
+by the ``writepage`` of its own address space: to a file, to a swap slot, or from a file of
+shmem into the swap cache. Everything happens at once here: a frame that is written is clean
+when the call returns.
 
 What can fail: a frame on the wrong list is a :class:`KernelBug`; a kernel that finds nothing to
 reclaim calls ``out_of_memory()``.
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Final
 
+from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
@@ -64,6 +67,8 @@ class Vmscan:
         self._out_of_memory = out_of_memory
         self._lru_offset = image.structs.page.offset("lru")
         self._words = image.ram.words
+        self._a_ops = image.structs.address_space.word("a_ops")
+        self._writepage_word = image.structs.address_space_operations.word("writepage")
         self._fruitless = 0
         self._free_at_last_yield = -1
         self.kswapd_awake = False
@@ -183,9 +188,9 @@ class Vmscan:
             return False
         memmap.set_bit(page, PG_LOCKED)
         if memmap.test(page, PG_DIRTY):
-            # Of all address spaces only swapper_space has a writepage() here.
-            if gfp_mask & GFP_BIT_FS and self._swap_cache.entry(page):
-                self._write(page)
+            writepage = self._writepage(page)
+            if gfp_mask & GFP_BIT_FS and writepage:
+                self._write(page, writepage)
             else:
                 memmap.clear_bit(page, PG_LOCKED)
             return False
@@ -195,12 +200,18 @@ class Vmscan:
         self._allocator.free_page(page)
         return True
 
-    def _write(self, page: int) -> None:
+    def _writepage(self, page: int) -> int:
+        """The address of ``page->mapping->a_ops->writepage``; 0 when there is none."""
+        mapping = self._words[self._memmap.word(page, self._memmap.mapping_word)]
+        a_ops = self._words[(mapping - PAGE_OFFSET >> 2) + self._a_ops]
+        return self._words[(a_ops - PAGE_OFFSET >> 2) + self._writepage_word] if a_ops else 0
+
+    def _write(self, page: int, writepage: int) -> None:
         memmap = self._memmap
         memmap.clear_bit(page, PG_DIRTY)
         memmap.set_bit(page, PG_LAUNDER)
         memmap.set_count(page, memmap.count(page) + 1)
-        self._swap_cache.writepage(page)
+        self._image.functions.call(writepage, page)
         self._allocator.free_page(page)
 
     def _remove_from_cache(self, page: int) -> None:

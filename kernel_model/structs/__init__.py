@@ -70,6 +70,9 @@ class Structs:
         self.address_space_operations = fs.ADDRESS_SPACE_OPERATIONS
         self.address_space = fs.address_space(abi)
         self.semaphore = fs.semaphore(abi)
+        self.inode_operations = fs.INODE_OPERATIONS
+        self.shmem_inode_info = fs.shmem_inode_info(abi)
+        self.shmem_sb_info = fs.shmem_sb_info(abi)
         self.file_operations = fs.FILE_OPERATIONS
         self.file = fs.FILE
         self.qstr = fs.QSTR

@@ -127,6 +127,50 @@ INODES_STAT: Final = struct(
 )
 
 
+INODE_OPERATIONS: Final = struct(
+    "struct inode_operations",
+    [
+        ("unused_create_to_follow_link", array(ULONG, 11)),
+        ("truncate", pointer("void")),
+        ("unused_permission_to_removexattr", array(ULONG, 8)),
+    ],
+)
+
+SHMEM_NR_DIRECT: Final = 16
+"""Swap entries that a shmem inode has room for by itself."""
+
+
+def shmem_inode_info(abi: "Abi") -> CType:
+    """What a shmem inode keeps in its union: where the pages are that are swapped out."""
+    return struct(
+        "struct shmem_inode_info",
+        [
+            ("lock", spinlock_t(abi)),
+            ("next_index", ULONG),
+            ("i_direct", array(ULONG, SHMEM_NR_DIRECT)),
+            ("i_indirect", pointer("void *")),
+            ("swapped", ULONG),
+            ("flags", ULONG),
+            ("list", LIST_HEAD),
+            ("inode", pointer("struct inode")),
+        ],
+    )
+
+
+def shmem_sb_info(abi: "Abi") -> CType:
+    """What all shmem inodes together may take, and what is left of it."""
+    return struct(
+        "struct shmem_sb_info",
+        [
+            ("max_blocks", ULONG),
+            ("free_blocks", ULONG),
+            ("max_inodes", ULONG),
+            ("free_inodes", ULONG),
+            ("stat_lock", spinlock_t(abi)),
+        ],
+    )
+
+
 def address_space(abi: "Abi") -> CType:
     return struct(
         "struct address_space",
@@ -182,7 +226,7 @@ def inode(abi: "Abi") -> CType:
             ("i_sem", semaphore(abi)),
             ("i_alloc_sem", rw_semaphore(abi)),
             ("i_zombie", semaphore(abi)),
-            ("i_op", pointer("void")),
+            ("i_op", pointer("struct inode_operations")),
             ("i_fop", pointer("struct file_operations")),
             ("i_sb", pointer("void")),
             ("i_wait", wait_queue_head_t(abi)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
-from kernel_model.structs.fs import DENTRY_STAT, INODES_STAT
+from kernel_model.structs.fs import DENTRY_STAT, INODE_OPERATIONS, INODES_STAT
 from kernel_model.structs.mm import VM_OPERATIONS_STRUCT
 from kernel_model.structs.mmzone import (
     BOOTMEM_DATA,
@@ -115,6 +115,13 @@ def kernel_statics(structs: "Structs") -> CType:
             ("shmem_vm_ops", VM_OPERATIONS_STRUCT),
             ("shmem_file_operations", structs.file_operations),
             ("shmem_aops", structs.address_space_operations),
+            ("shmem_inode_operations", INODE_OPERATIONS),
+            ("shmem_sb", structs.shmem_sb_info),
+            ("hostfs_file_operations", structs.file_operations),
+            ("hostfs_aops", structs.address_space_operations),
+            ("hostfs_inode_operations", INODE_OPERATIONS),
+            ("swap_aops", structs.address_space_operations),
+            ("page_cluster", INT),
             ("zone_names", array(UCHAR, 24)),
             ("resource_names", array(UCHAR, 128)),
             ("iomem_resource", RESOURCE),

@@ -21,7 +21,7 @@ from kernel_model.mm.mmap.link import Links
 from kernel_model.mm.mmap.pages import PageOperations
 from kernel_model.mm.mmap.unmap import Unmapper
 from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
-from kernel_model.mm.shmem import Shmem
+from kernel_model.mm.shmem import ShmemFiles
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE, S_APPEND
 from kernel_model.structs.mm import (
     VM_ACCESS,
@@ -61,7 +61,7 @@ class Mapper:
         limits: Limits,
         unmapper: Unmapper,
         unmapped: UnmappedAreas,
-        shmem: Shmem,
+        shmem: ShmemFiles,
         pages: PageOperations,
     ) -> None:
         self._areas = areas

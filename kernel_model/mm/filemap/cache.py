@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The page cache: frames found by the address space and the index they belong to.
 
-Models linux-2.4.22 ``mm/filemap.c`` and ``include/linux/pagemap.h``, as far as swapping needs
-them (book 2.5: ``mapping``, ``index``, ``next_hash``, ``pprev_hash``). In RAM: the hash table,
+Models linux-2.4.22 ``mm/filemap.c`` and ``include/linux/pagemap.h``: the hash and the lists
+(book 2.5: ``mapping``, ``index``, ``next_hash``, ``pprev_hash``). In RAM: the hash table,
 ``struct page``'s links, and a ``struct address_space`` with its three lists.
 
 What can fail: adding a frame that is cached already is a :class:`KernelBug`.
@@ -90,6 +90,21 @@ class PageCache:
                 return page
             page = words[base + self._next_hash]
         return 0
+
+    def find_get_page(self, mapping: int, index: int) -> int:
+        """The frame with one more reference, which is the caller's; 0 when it is not cached."""
+        page = self.find_page(mapping, index)
+        if page:
+            self._allocator.get_page(page)
+        return page
+
+    def mapping(self, page: int) -> int:
+        """``page->mapping``: the address space that caches a frame; 0 for none."""
+        return self._words[self._memmap.word(page, self._mapping)]
+
+    def index(self, page: int) -> int:
+        """``page->index``: which page of its address space a frame is."""
+        return self._words[self._memmap.word(page, self._index)]
 
     def add_to_page_cache(self, page: int, mapping: int, index: int) -> None:
         """Cache a fresh frame, locked; the cache holds a reference (``add_to_page_cache()``)."""
