@@ -110,8 +110,9 @@ class VmaMachine:
 
     def new_mm(self) -> None:
         """Run in an address space of its own from now on."""
-        task = self.kernel.image.current_task
-        task.mm = task.active_mm = self.fork.mm_alloc()
+        task, mm = self.kernel.image.current_task, self.fork.mm_alloc()
+        self.fork.add_to_mmlist(mm, self.kernel.image.symbol("init_mm"))
+        task.mm = task.active_mm = mm
 
     def setup_stack(self, start: int, end: int) -> None:
         """The VMA that ``setup_arg_pages()`` makes for a new program."""
@@ -245,8 +246,8 @@ class _Run:
 
     def replay(self) -> None:
         states = {state["after"]: state for state in self._data["states"]}
-        for operation in self._data["ops"]:
-            number, name = operation[:2]
+        for number, operation in enumerate(self._data["ops"]):
+            name = operation[1]
             events = self._machine.pages.events
             events.clear()
             answer = [number, *self._operation(name, operation[2:]), self._machine.summary()]
@@ -254,7 +255,8 @@ class _Run:
                 answer.append(events)
             self._comparison.equal(f"ops[{number}] {name}", operation, answer)
             if number in states:
-                self._state(f"state after {number}", states[number])
+                self._state(f"state after {number}", states.pop(number))
+        self._comparison.equal("states after no operation", [], list(states))
         self._state("final", self._data["final"])
 
     def _operation(self, name: str, recorded: list[Any]) -> list[Any]:

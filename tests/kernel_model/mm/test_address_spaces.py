@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Random calls on several address spaces against dictionaries of pages; planted faults show."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from harness.replay.vma import VmaMachine
+from kernel_model.errors import KernelBug
+from kernel_model.mm.mlock import Mlock
+from kernel_model.mm.mmap import link
+from kernel_model.mm.mmap.areas import Areas, VmArea
+from kernel_model.mm.mmap.link import Links
+from kernel_model.mm.mmap.split import Splitter
+from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
+from kernel_model.structs.mm import VM_DENYWRITE, VM_GROWSDOWN, VM_LOCKED
+from kernel_model.structs.mman import MCL_CURRENT, MCL_FUTURE
+from tests.kernel_model.mm.naive_space import NaiveSpace
+from tests.kernel_model.mm.vma_book import PAGE, check, check_files, pages_of, vmas_in_use
+
+WINDOW = 0x40000
+"""The first page of those that calls name."""
+HEAP = 0x8048
+MAY = 0x70
+SPACES = 3
+
+places = st.integers(0, 15).map(lambda number: WINDOW + number)
+counts = st.integers(1, 6)
+prots = st.sampled_from([3, 3, 3, 7, 1, 0])
+"""Few, so that neighbours often may merge."""
+
+
+class SpacesMachine(RuleBasedStateMachine):
+    """Every call answers as the naive space does, and leaves the same pages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = VmaMachine()
+        self.calls = self.machine.spaces
+        self.machine.set_exec(HEAP * PAGE, HEAP * PAGE)
+        self.naive = {self.machine.mm: NaiveSpace(HEAP * PAGE)}
+
+    @property
+    def space(self) -> NaiveSpace:
+        return self.naive[self.machine.mm]
+
+    def vma_end(self, page: int) -> int:
+        """Where the VMA of a page ends, in pages; the page itself when there is none."""
+        areas = self.calls.areas
+        views = [areas.vma(vma) for vma in areas.list(self.machine.mm)]
+        ends = [v.vm_end for v in views if v.vm_start <= page * PAGE < v.vm_end]
+        return ends[0] // PAGE if ends else page
+
+    # -- mapping -------------------------------------------------------------------------------
+
+    @rule(place=places, count=counts, prot=prots, down=st.booleans())
+    def map_zeros(self, place: int, count: int, prot: int, down: bool) -> None:
+        flags = 0x32 | VM_GROWSDOWN * down
+        got = self.calls.do_mmap_pgoff(0, place * PAGE, count * PAGE, prot, flags, place)
+        vm_flags = prot | MAY | VM_GROWSDOWN * down
+        assert got == self.space.mmap(place, count, vm_flags, 0, 0)
+
+    @rule(count=counts, prot=prots)
+    def map_zeros_anywhere(self, count: int, prot: int) -> None:
+        got = self.calls.do_mmap_pgoff(0, 0, count * PAGE, prot, 0x22, 0)
+        room = self.space.room(count)
+        assert got == self.space.mmap(room, count, prot | MAY, 0, 0)
+
+    @rule(place=places, count=counts, prot=prots)
+    def map_shared_zeros(self, place: int, count: int, prot: int) -> None:
+        got = self.calls.do_mmap_pgoff(0, place * PAGE, count * PAGE, prot, 0x31, 0)
+        file = self.calls.areas.vma(self.calls.find_vma(self.machine.mm, place * PAGE)).vm_file
+        assert got == self.space.mmap(place, count, prot | MAY | 0x88, file, 0)
+
+    @rule(
+        place=places,
+        count=counts,
+        prot=prots,
+        number=st.sampled_from([1, 2, 3, 7]),
+        shared=st.booleans(),
+        deny=st.booleans(),
+        index=st.integers(0, 30),
+    )
+    def map_file(
+        self, place: int, count: int, prot: int, number: int, shared: bool, deny: bool, index: int
+    ) -> None:
+        file = self.machine.files.by_number[number]
+        flags = (0x11 if shared else 0x12) | VM_DENYWRITE * deny
+        got = self.calls.do_mmap_pgoff(file, place * PAGE, count * PAGE, prot, flags, index)
+        if shared and (number == 7 or (number == 1 and prot & 2)):
+            assert got == -13
+            return
+        # What was opened for reading can be shared, but never becomes writable.
+        may = 0x50 | 0x80 if shared and number == 1 else MAY | 0x88 * shared
+        vm_flags = prot | may | VM_DENYWRITE * deny
+        assert got == self.space.mmap(place, count, vm_flags, file, index)
+
+    @rule(place=places, count=counts)
+    def unmap(self, place: int, count: int) -> None:
+        got = self.calls.do_munmap(self.machine.mm, place * PAGE, count * PAGE)
+        assert got == self.space.munmap(place, count)
+
+    @rule(place=places, count=counts, prot=prots)
+    def protect(self, place: int, count: int, prot: int) -> None:
+        got = self.calls.sys_mprotect(place * PAGE, count * PAGE, prot)
+        assert got == self.space.mprotect(place, count, prot)
+
+    @rule(
+        place=places,
+        old=st.integers(0, 8),
+        new=counts,
+        may_move=st.booleans(),
+        where=st.none() | places,
+    )
+    def remap(self, place: int, old: int, new: int, may_move: bool, where: int | None) -> None:
+        end = self.vma_end(place)
+        flags = may_move + 2 * (where is not None)
+        got = self.calls.do_mremap(place * PAGE, old * PAGE, new * PAGE, flags, (where or 0) * PAGE)
+        assert got == self.space.mremap(place, old, new, end, where, may_move=may_move)
+
+    @rule(size=st.integers(0, 40_000))
+    def brk(self, size: int) -> None:
+        got = self.calls.sys_brk(HEAP * PAGE + size)
+        assert got == self.space.move_brk(HEAP * PAGE + size)
+
+    @rule(place=places)
+    def look_up(self, place: int) -> None:
+        vma = self.calls.find_vma(self.machine.mm, place * PAGE)
+        above = [number for number in self.space.pages if number >= place]
+        if above:
+            end = self.calls.areas.vma(vma).vm_end
+            assert min(above) < end // PAGE
+            assert max(min(above), place) * PAGE >= self.calls.areas.vma(vma).vm_start
+        else:
+            assert vma == 0
+
+    @rule(place=places)
+    def touch_below_a_stack(self, place: int) -> None:
+        vma = self.calls.find_extend_vma(self.machine.mm, place * PAGE)
+        assert bool(vma) == self.space.grow_stack(place)
+
+    # -- locking -------------------------------------------------------------------------------
+
+    @rule(place=places, count=counts, on=st.booleans())
+    def lock(self, place: int, count: int, on: bool) -> None:
+        call = self.calls.sys_mlock if on else self.calls.sys_munlock
+        got = call(place * PAGE + 1, count * PAGE - 1)
+        assert got == self.space.mlock(place, count, on=on)
+
+    @rule(flags=st.integers(0, 3))
+    def lock_all(self, flags: int) -> None:
+        got = self.calls.sys_mlockall(flags) if flags else self.calls.sys_munlockall()
+        current, future = bool(flags & MCL_CURRENT), bool(flags & MCL_FUTURE)
+        assert got == self.space.mlockall(current=current, future=future)
+
+    # -- processes -----------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.naive) < SPACES)
+    @rule()
+    def fork(self) -> None:
+        task = SimpleNamespace(mm=1, active_mm=1)
+        assert self.machine.fork.copy_mm(0, task) == 0
+        assert task.mm == task.active_mm
+        self.naive[task.mm] = self.space.fork()
+
+    @rule(which=st.integers(0, SPACES - 1))
+    def switch(self, which: int) -> None:
+        mms = list(self.naive)
+        self.machine.kernel.image.current_task.mm = mms[which % len(mms)]
+
+    @precondition(lambda self: len(self.naive) > 1)
+    @rule()
+    def exit(self) -> None:
+        mm = self.machine.mm
+        del self.naive[mm]
+        self.machine.kernel.image.current_task.mm = next(iter(self.naive))
+        self.machine.fork.mmput(mm)
+
+    # -- what must hold ------------------------------------------------------------------------
+
+    @invariant()
+    def every_space_holds_its_pages(self) -> None:
+        areas = self.calls.areas
+        for mm, naive in self.naive.items():
+            assert pages_of(self.machine, mm) == naive.pages
+            check(self.machine, mm)
+            assert (areas.mm(mm).def_flags, areas.mm(mm).brk) == (naive.def_flags, naive.brk)
+        check_files(self.machine, list(self.naive))
+        assert vmas_in_use(self.machine) == sum(len(areas.list(mm)) for mm in self.naive)
+        assert self.machine.kernel.statics.mmlist_nr == len(self.naive)
+
+
+@pytest.mark.book("4.3.2", "4.3.3", "4.4")
+def test_address_spaces_are_dictionaries_of_pages() -> None:
+    run_state_machine_as_test(
+        SpacesMachine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
+    )
+
+
+# -- planted faults ------------------------------------------------------------------------------
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def offset_stays(patch: pytest.MonkeyPatch) -> None:
+    def cut(self: Splitter, vma: int, start: int, end: int) -> None:
+        area = self._areas.vma(vma)
+        area.vm_start, area.vm_end = start, end
+
+    patch.setattr(Splitter, "_cut", cut)
+
+
+def stays_on_the_files_list(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Links, "remove_shared_vm_struct", lambda self, vma: None)
+
+
+def no_reference_to_the_file(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Areas, "share_file", Areas.open)
+
+
+def locked_and_not_merge(patch: pytest.MonkeyPatch) -> None:
+    def can_vma_merge(area: VmArea, vm_flags: int) -> bool:
+        return not area.vm_file and area.vm_flags | VM_LOCKED == vm_flags | VM_LOCKED
+
+    patch.setattr(link, "can_vma_merge", can_vma_merge)
+
+
+def merged_vma_leaks(patch: pytest.MonkeyPatch) -> None:
+    original = Links.absorb_next
+
+    def absorb_next(self: Links, mm: int, prev: int) -> bool:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Areas, "free", lambda self, vma: None)
+            return original(self, mm, prev)
+
+    patch.setattr(Links, "absorb_next", absorb_next)
+
+
+def unlocking_counts_twice(patch: pytest.MonkeyPatch) -> None:
+    original = Mlock.sys_munlock
+
+    def sys_munlock(self: Mlock, start: int, length: int) -> int:
+        space = self._areas.mm(self._areas.current_mm)
+        before = space.locked_vm
+        result = original(self, start, length)
+        space.locked_vm -= before - space.locked_vm
+        return result
+
+    patch.setattr(Mlock, "sys_munlock", sys_munlock)
+
+
+def a_child_inherits_locks(patch: pytest.MonkeyPatch) -> None:
+    original = Areas.open
+
+    def open_(self: Areas, vma: int) -> None:
+        original(self, vma)
+        area = self.vma(vma)
+        if area.vm_mm != self.current_mm and area.vm_start % (4 * PAGE) == 0:
+            area.vm_flags |= VM_LOCKED
+
+    patch.setattr(Areas, "open", open_)
+
+
+def one_page_too_far(patch: pytest.MonkeyPatch) -> None:
+    original = UnmappedAreas._first_fit
+
+    def first_fit(self: UnmappedAreas, addr: int, length: int) -> int:
+        return original(self, addr, length + PAGE)
+
+    patch.setattr(UnmappedAreas, "_first_fit", first_fit)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        offset_stays,
+        stays_on_the_files_list,
+        no_reference_to_the_file,
+        locked_and_not_merge,
+        merged_vma_leaks,
+        unlocking_counts_twice,
+        a_child_inherits_locks,
+        one_page_too_far,
+    ],
+)
+def test_dictionaries_find_planted_faults(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    once = settings(
+        max_examples=100,
+        stateful_step_count=40,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+    )
+    with pytest.raises((AssertionError, KernelBug)):
+        run_state_machine_as_test(SpacesMachine, settings=once)
