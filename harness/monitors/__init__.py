@@ -2,5 +2,7 @@
 """What watches a run and keeps book of it, outside the machine's RAM."""
 
 from harness.monitors.frames import FrameLedger
+from harness.monitors.slabs import slab_census
+from harness.monitors.vmlist import vmlist_census
 
-__all__ = ["FrameLedger"]
+__all__ = ["FrameLedger", "slab_census", "vmlist_census"]

@@ -90,6 +90,7 @@ class VmallocMachine(RuleBasedStateMachine):
         settle(self.kernel.slab)
         self.live_at_boot = {v: c.live for v, c in slab_census(self.kernel).items()}
         self.free_at_boot = self.kernel.allocator.nr_free_pages()
+        self.free_when_checked = -1
         self.tables_at_boot = self._page_tables()
         self.reserve(self.kernel.tables.shape.pmd_size - (before_table_end + 1) * PAGE)
 
@@ -222,7 +223,9 @@ class VmallocMachine(RuleBasedStateMachine):
     def what_ram_says_is_what_was_done(self) -> None:
         if not hasattr(self, "live_at_boot"):
             return
-        check_machine(self.kernel, self.ledger)
+        if self.kernel.allocator.nr_free_pages() != self.free_when_checked:
+            check_machine(self.kernel, self.ledger)
+            self.free_when_checked = self.kernel.allocator.nr_free_pages()
         seen = vmlist_census(self.kernel)
         assert [(area.addr, area.size - PAGE) for area in seen] == sorted(
             (addr, area.size) for addr, area in self.areas.items()
@@ -247,6 +250,7 @@ class VmallocMachine(RuleBasedStateMachine):
             self.vmalloc.vfree(addr)
         self.areas.clear()
         self.what_ram_says_is_what_was_done()
+        check_machine(self.kernel, self.ledger)
         settle(self.kernel.slab)
         assert {v: c.live for v, c in slab_census(self.kernel).items()} == self.live_at_boot
         lost = self.free_at_boot - self.kernel.allocator.nr_free_pages()
