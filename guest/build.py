@@ -42,13 +42,13 @@ KERNEL_SOURCES: Final = (
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "kernel": ("kernel/mm_walk.c", "kernel/slab_walk.c"),
-    "slab_test": ("kernel/slab_test.c",),
+    "slab_test": ("kernel/slab_test.c", "kernel/slab_walk.c"),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
     "vmalloc_test": ("kernel/vmalloc_test.c",),
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
-EVERY_VARIANT: Final = ("kernel",)
+EVERY_VARIANT: Final = ("kernel", "slab_test")
 PAGING_VARIANTS: Final = ("nohm", "hm", "pae")
 """The builds that differ in what all images look at. The others get :data:`EVERY_VARIANT`, the
 images that walk structures."""

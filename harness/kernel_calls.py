@@ -18,7 +18,6 @@ cache what is none; a :class:`~kernel_model.errors.KernelFault` where it calls `
 
 import struct
 from collections.abc import Callable
-from itertools import islice
 from typing import Any, Final
 
 from harness.kernel_functions import KernelFunction
@@ -29,7 +28,6 @@ from kernel_model.kernel import Kernel
 from kernel_model.mm.slab.objects import Constructor
 
 _NUMBERS: Final = {int(function): function for function in KernelFunction}
-_MAX_CACHES: Final = 4096
 _MAX_STRING: Final = 256
 
 CallGuest = Callable[..., int]
@@ -103,8 +101,7 @@ class KernelCalls:
 
     def _cache(self, cachep: int) -> int:
         """Refuse what is no cache: the kernel would take whatever lies there for one."""
-        chain = islice(self._kernel.slab.chain(), _MAX_CACHES)
-        if all(cache.vaddr != cachep for cache in chain):
+        if all(cache.vaddr != cachep for cache in self._kernel.slab.chain()):
             raise BadCall(f"{cachep:#x} is no cache of the chain")
         return cachep
 

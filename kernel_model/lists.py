@@ -4,12 +4,21 @@
 Models linux-2.4.22 ``include/linux/list.h``. A list is named by the kernel virtual address of
 its head, an entry by that of its ``struct list_head``: ``next`` in the first word, ``prev`` in
 the second. Taking an entry off a list clears both, as the kernel does.
+
+What can fail: walking a list whose links were overwritten ends in an
+:class:`~kernel_model.errors.EndlessLoop` where the kernel would never return, or in an
+IndexError where a link leads out of RAM.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET
+from kernel_model.errors import EndlessLoop
 from kernel_model.ram import Ram
+
+_LONGEST: Final = 1 << 25
+"""More than the entries of 8 bytes that any list has: ``mem_map`` itself has fewer."""
 
 
 class Lists:
@@ -17,6 +26,7 @@ class Lists:
 
     def __init__(self, ram: Ram) -> None:
         self._words = ram.words
+        self._longest = min(len(ram.words) // 2, _LONGEST)
 
     def init(self, head: int) -> None:
         """``INIT_LIST_HEAD``: an empty list."""
@@ -60,6 +70,9 @@ class Lists:
     def entries(self, head: int) -> Iterator[int]:
         """Every entry from the first to the last. The list must not change meanwhile."""
         entry = self.first(head)
-        while entry != head:
+        for _ in range(self._longest):
+            if entry == head:
+                return
             yield entry
             entry = self._words[entry - PAGE_OFFSET >> 2]
+        raise EndlessLoop(f"the list at {head:#x} never comes back to its head")

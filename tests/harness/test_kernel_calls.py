@@ -7,7 +7,8 @@ from harness.guests import guest_path
 from harness.hypercalls import Hypercall
 from harness.kernel_calls import _MODEL, BadCall, KernelCalls
 from harness.kernel_functions import KernelFunction, header_text
-from harness.machine import GUEST_VARIANTS, GuestDied, GuestStopped, Limits, Machine
+from harness.machine import GuestDied, GuestStopped, Limits, Machine, guest_variant
+from harness.monitors import guest_slab_walk
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_ATOMIC, GFP_KERNEL
@@ -28,7 +29,7 @@ NAME = SCRATCH + 0x20000
 
 
 def machine_of(config: KernelConfig) -> Machine:
-    return Machine(Kernel(config), image=guest_path("slab_test", GUEST_VARIANTS[config.highmem]))
+    return Machine(Kernel(config), image=guest_path("slab_test", guest_variant(config)))
 
 
 @pytest.fixture(params=CONFIGS)
@@ -69,6 +70,7 @@ def test_every_size_of_kmalloc_is_written_and_read_through_the_mmu(
     counts = machine.kernel_calls.counts
     assert counts[KernelFunction.KMALLOC] == 54
     assert counts[KernelFunction.KFREE] == 53
+    assert guest_slab_walk.check(machine) == []
     check_machine(machine.kernel, machine.ledger)
 
 
@@ -82,12 +84,15 @@ def test_objects_are_constructed_by_guest_code(machine: Machine) -> None:
     assert calls(machine)["constructed"] == slabs * cache.num >= 300
     assert calls(machine)["cache"] == cachep
     assert calls(machine)["flags"] == 1
+    assert guest_slab_walk.check(machine) == []
     assert machine.call("free_objects", cachep, 300, SCRATCH) == 300
+    assert guest_slab_walk.check(machine) == []
     assert calls(machine)["destroyed"] == 0
     assert machine.call("kmem_cache_destroy", cachep) == 0
     seen = calls(machine)
     assert seen["destroyed"] == seen["constructed"]
     assert seen["wrong"] == 0
+    assert guest_slab_walk.check(machine) == []
     check_machine(machine.kernel, machine.ledger)
 
 
@@ -252,3 +257,26 @@ def test_the_header_declares_each_function() -> None:
     assert "#define SLAB_HWCACHE_ALIGN 0x2000\n" in text
     assert KernelFunction.KMEM_CACHE_CREATE.parameters[0] == "const char *"
     assert len(KernelFunction.KMEM_CACHE_CREATE.parameters) == 6
+
+
+# -- structures that the guest has overwritten ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (0, "follows a pointer to where no low memory is"),
+        (0xF0000000, "follows a pointer to where no low memory is"),
+        (None, "cache_chain never comes back to cache_cache"),
+    ],
+)
+def test_a_chain_of_caches_that_the_guest_has_broken(
+    plain: Machine, target: int | None, text: str
+) -> None:
+    """None: the link of a cache points to itself."""
+    cache = next(cache for cache in plain.kernel.slab.chain() if cache.name == "size-512")
+    link = cache.vaddr + cache.where.next
+    plain.ram.write32(link - 0xC0000000, link if target is None else target)
+    plain.ram.write(NAME - 0xC0000000, b"things\0")
+    with pytest.raises(GuestDied, match=text):
+        plain.call("kmem_cache_create", NAME, 100, 0, 0, 0, 0)

@@ -10,9 +10,10 @@ kernel's ``cache_chain_sem`` guards the chain; nothing sleeps here, so it is onl
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
-from kernel_model.errors import KernelBug
+from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.mmzone import MemMap
@@ -38,6 +39,9 @@ from kernel_model.mm.slab.flags import (
 from kernel_model.mm.slab.objects import Constructor, Objects, PageSource
 from kernel_model.mm.slab.reap import Reaper
 from kernel_model.structs.slab import CACHE_NAMELEN, CACHE_SIZES
+
+MOST_CACHES: Final = 1 << 16
+"""A longer chain of caches is none: a link was overwritten, and it runs in a ring."""
 
 
 class Slab:
@@ -112,7 +116,9 @@ class Slab:
         """``cache_cache``, then every other cache, newest first."""
         yield self.cache_cache
         head = self.cache_cache.vaddr + self._next
-        for link in self._lists.entries(head):
+        for number, link in enumerate(self._lists.entries(head)):
+            if number == MOST_CACHES:
+                raise EndlessLoop("cache_chain never comes back to cache_cache")
             yield self.objects.cache(link - self._next)
 
     def find(self, name: str) -> Cache | None:

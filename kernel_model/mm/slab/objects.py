@@ -57,6 +57,7 @@ class Objects:
         self._lists = Lists(image.ram)
         self._where = CacheWords(image)
         self._line = image.config.l1_cache_bytes
+        self._high_memory = virt_to_phys(image.symbol("high_memory")) >> 2
         self._caches: dict[int, Cache] = {}
         self.pages = pages
         self.functions: dict[int, Constructor] = image.functions.by_address
@@ -80,7 +81,7 @@ class Objects:
         CONFIG_DEBUG_SLAB the kernel checks nothing, and takes what ``page->list`` holds for a
         cache.
         """
-        if not PAGE_OFFSET <= objp < self._image.statics.high_memory:
+        if not PAGE_OFFSET <= objp < self._words[self._high_memory]:
             raise KernelBug("slab.c", 0, f"out of range ptr {objp:#x}")
         page = self._page(objp)
         if not self._memmap.test(page, PG_SLAB):
