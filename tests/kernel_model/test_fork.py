@@ -12,7 +12,8 @@ from kernel_model.exec import STACK_TOP, Exec
 from kernel_model.fork import CLONE_VM, Fork
 from kernel_model.lists import Lists
 from kernel_model.mm.address_spaces import AddressSpaces
-from kernel_model.mm.shmem import SHMEM_MAX_PAGES, Shmem
+from kernel_model.mm.shmem import ShmemFiles
+from kernel_model.mm.shmem.entries import SHMEM_MAX_INDEX
 from kernel_model.structs.mm import VM_DONTCOPY
 from tests.kernel_model.mm.vma_book import PAGE, check, check_files, pages_of, vmas_in_use
 
@@ -200,7 +201,7 @@ def test_a_shared_mapping_asks_whether_there_is_memory_for_it(machine: VmaMachin
 
 
 def test_no_file_is_larger_than_its_blocks_can_say(machine: VmaMachine) -> None:
-    shmem = Shmem(machine.kernel.image, machine.spaces.files, lambda pages: True)
-    assert SHMEM_MAX_PAGES == 16 + 1024 * 512 * 1025
-    assert shmem.shmem_file_setup("large", (SHMEM_MAX_PAGES + 1) * PAGE) == -EINVAL
-    assert shmem.shmem_file_setup("large", SHMEM_MAX_PAGES * PAGE) > 0
+    shmem = ShmemFiles(machine.kernel.image, machine.spaces.files, lambda pages: True)
+    assert SHMEM_MAX_INDEX == 16 + 1024 * 512 * 1025
+    assert shmem.shmem_file_setup("large", (SHMEM_MAX_INDEX + 1) * PAGE) == -EINVAL
+    assert shmem.shmem_file_setup("large", SHMEM_MAX_INDEX * PAGE) > 0

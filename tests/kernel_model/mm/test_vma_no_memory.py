@@ -165,8 +165,8 @@ def test_every_call_was_refused_something() -> None:
 
 def objects(machine: VmaMachine) -> list[int]:
     counts = []
-    for name, _ in CACHES.values():
-        cache = machine.kernel.slab.find(name)
+    for known in CACHES:
+        cache = machine.kernel.slab.find(known.name)
         assert cache is not None
         counts.append(sum(cache.inuse(slab) for slab in cache.all_slabs()))
     return counts
