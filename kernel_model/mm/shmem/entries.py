@@ -106,7 +106,9 @@ class SwapEntries:
         info.next_index = first
         direct = self._walk(inode, 0)[0]
         freed = self._free_entries(direct + first, direct + min(end, SHMEM_NR_DIRECT), free_entry)
-        for base, pointer in list(self._leaves(inode, first, end)):
+        for base, pointer in list(self._leaves(inode)):
+            if base + ENTRIES_PER_PAGE <= first:
+                continue
             table = self._words[pointer] - PAGE_OFFSET >> 2
             start = table + max(first - base, 0)
             freed += self._free_entries(start, table + ENTRIES_PER_PAGE, free_entry)
@@ -124,19 +126,27 @@ class SwapEntries:
                 freed += 1
         return freed
 
-    def _leaves(self, inode: int, first: int, end: int) -> Iterator[tuple[int, int]]:
-        """(page of its first entry, pointer to it) of each frame of entries in a range."""
-        start = max(first - SHMEM_NR_DIRECT, 0) // ENTRIES_PER_PAGE
-        for block in range(start, -(-(end - SHMEM_NR_DIRECT) // ENTRIES_PER_PAGE)):
-            base = SHMEM_NR_DIRECT + block * ENTRIES_PER_PAGE
-            at = self._root(inode)
-            for below in path_of(base)[0]:
-                if not self._words[at]:
-                    break
-                at = (self._words[at] - PAGE_OFFSET >> 2) + below
-            else:
-                if self._words[at]:
-                    yield base, at
+    def _leaves(self, inode: int) -> Iterator[tuple[int, int]]:
+        """(page of its first entry, pointer to it) of each frame of entries, in order."""
+        words, root = self._words, self._words[self._root(inode)]
+        if not root:
+            return
+        top = root - PAGE_OFFSET >> 2
+        for place in range(_MIDDLE):
+            if words[top + place]:
+                yield SHMEM_NR_DIRECT + place * ENTRIES_PER_PAGE, top + place
+        for middle in range(_MIDDLE):
+            if below := words[top + _MIDDLE + middle]:
+                table = below - PAGE_OFFSET >> 2
+                base = self._base(middle)
+                for place in range(ENTRIES_PER_PAGE):
+                    if words[table + place]:
+                        yield base + place * ENTRIES_PER_PAGE, table + place
+
+    @staticmethod
+    def _base(middle: int) -> int:
+        """The first page below the pointer to pointers number ``middle``."""
+        return SHMEM_NR_DIRECT + (_MIDDLE + middle * ENTRIES_PER_PAGE) * ENTRIES_PER_PAGE
 
     def _free_pointers(self, inode: int, first: int) -> None:
         """The frames of pointers behind the cut; the outermost goes when nothing needs it."""
@@ -145,8 +155,7 @@ class SwapEntries:
             return
         top = words[root] - PAGE_OFFSET >> 2
         for middle in range(_MIDDLE):
-            base = SHMEM_NR_DIRECT + (_MIDDLE + middle * ENTRIES_PER_PAGE) * ENTRIES_PER_PAGE
-            if words[top + _MIDDLE + middle] and base >= first:
+            if words[top + _MIDDLE + middle] and self._base(middle) >= first:
                 self._free_frame(top + _MIDDLE + middle)
         if first <= SHMEM_NR_DIRECT:
             self._free_frame(root)
@@ -163,7 +172,7 @@ class SwapEntries:
         for index in range(min(end, SHMEM_NR_DIRECT)):
             if entry := self._words[direct + index]:
                 yield index, entry
-        for base, pointer in self._leaves(inode, 0, end):
+        for base, pointer in self._leaves(inode):
             table = self._words[pointer] - PAGE_OFFSET >> 2
             for offset in range(ENTRIES_PER_PAGE):
                 if entry := self._words[table + offset]:
@@ -174,12 +183,6 @@ class SwapEntries:
         root = self._words[self._root(inode)]
         if not root:
             return []
-        found, top = [root], root - PAGE_OFFSET >> 2
-        for place in range(ENTRIES_PER_PAGE):
-            below = self._words[top + place]
-            if below:
-                found.append(below)
-            if below and place >= _MIDDLE:
-                table = below - PAGE_OFFSET >> 2
-                found += [leaf for leaf in self._words[table : table + ENTRIES_PER_PAGE] if leaf]
-        return found
+        top = root - PAGE_OFFSET >> 2
+        middles = [frame for frame in self._words[top + _MIDDLE : top + ENTRIES_PER_PAGE] if frame]
+        return [root, *middles, *(self._words[pointer] for _, pointer in self._leaves(inode))]
