@@ -21,7 +21,6 @@ from kernel_model.arch_i386.pgtable import (
     pte_pfn,
     pte_present,
 )
-from kernel_model.caches import proc_caches_init
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.events import Rights
 from kernel_model.file_memory import FileMemory
@@ -86,7 +85,6 @@ class FileWorld:
         self.ledger = FrameLedger().listen(self.kernel.image.events)
         kernel = self.kernel
         kernel.start_kernel()
-        proc_caches_init(kernel.image, kernel.slab)
         self.image, self.ram, self.structs = kernel.image, kernel.ram, kernel.image.structs
         self.memmap, self.cache = kernel.allocator.memmap, kernel.page_cache
         self.memory = FileMemory(
