@@ -175,7 +175,7 @@ def _swap(planted: Planted) -> None:
 
 
 MODEL_BUGS: dict[str, tuple[Callable[[Planted], object], int, int]] = {
-    "wrong frame": (lambda p: p.change(DATA, put=0x5000), DATA, PAGE),
+    "wrong frame": (lambda p: p.write(DATA, p.entry(DATA) ^ 0x5000), DATA, PAGE),
     "U/S lost": (lambda p: p.change(DATA, clear=4), DATA, PAGE),
     "R/W lost": (lambda p: p.change(STACK, clear=2), STACK, PAGE),
     "R/W gained": (lambda p: p.change(TEXT, put=2), TEXT, PAGE),
