@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Page faults: what the kernel makes of one, and whether the instruction may run again.
 
-Models linux-2.4.22 ``arch/i386/mm/fault.c: do_page_fault()`` (book 4.6, 7.4). The vmalloc fault:
+Models linux-2.4.22 ``arch/i386/mm/fault.c: do_page_fault()`` (book 4.6, 7.2). The vmalloc fault:
 a new entry of the kernel's part goes into ``swapper_pg_dir`` alone, and every other page
 directory gets it when code of ring 0 first touches an address below it while that directory
 is loaded. In RAM: the page directories; nothing else is kept.
@@ -63,13 +63,14 @@ class PageFaults:
         if not tables.pgd_present(tables.entry(pgdp_k)):
             return False
         tables.set_pgd(pgdp, tables.entry(pgdp_k))
-        pmdp, pmdp_k = (tables.pmd_offset(entry, address) for entry in (pgdp, pgdp_k))
-        pmd = tables.entry(pmdp_k)
+        # With three levels the whole middle directory comes with its entry: 2.4.22 copies the
+        # middle entry too, onto itself.
+        pmdp = tables.pmd_offset(pgdp_k, address)
+        pmd = tables.entry(pmdp)
         # Large pages map low memory, which every directory has; 2.4.22 would take the page's
         # own bytes for a page table here.
         if not pmd_present(pmd) or pmd_large(pmd):
             return False
-        tables.set_pmd(pmdp, pmd)
         size = tables.shape.pgdir_size
         self._events.kernel_tables_shared(pgd, address & -size, size)
-        return pte_present(tables.entry(tables.pte_offset(pmdp_k, address)))
+        return pte_present(tables.entry(tables.pte_offset(pmdp, address)))

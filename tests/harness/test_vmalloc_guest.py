@@ -60,7 +60,7 @@ def frames(vm: VmallocMachine, addr: int, pages: int) -> list[int]:
 # -- every byte -------------------------------------------------------------------------------
 
 
-@pytest.mark.book("7.2", "7.4", "4.6")
+@pytest.mark.book("7.2", "4.6")
 @pytest.mark.parametrize(
     ("shape", "size", "faults"),
     [
@@ -103,7 +103,7 @@ def test_each_kind_takes_its_frames_where_it_must(vm: VmallocMachine) -> None:
     check_machine(kernel, vm.ledger)
 
 
-@pytest.mark.book("7.5")
+@pytest.mark.book("7.1")
 def test_vread_and_vwrite_leave_gaps_and_guard_pages_out(vm: VmallocMachine) -> None:
     one = vm.machine.call("take_area", VMALLOC, 2 * PAGE, 1)
     two = vm.machine.call("take_area", VMALLOC_32, PAGE, 2)
