@@ -35,10 +35,20 @@ class ObjectCaches(Protocol):
         """Give one back."""
 
 
+class NamedObjects(ObjectCaches, Protocol):
+    """The same with memory for names that are too long for a directory entry."""
+
+    def kmalloc(self, size: int, flags: int) -> int:
+        """``size`` bytes; 0 when memory is out."""
+
+    def kfree(self, objp: int) -> None:
+        """Give them back."""
+
+
 class Files:
     """All open files of a machine."""
 
-    def __init__(self, image: KernelImage, slab: ObjectCaches) -> None:
+    def __init__(self, image: KernelImage, slab: NamedObjects) -> None:
         self._image = image
         self._statics = image.statics
         self._slab = slab
@@ -69,9 +79,14 @@ class Files:
         return int(dentry.d_inode)
 
     def name(self, file: int) -> str:
-        """The last part of the path under which the file was opened."""
-        dentry = self._view(self._image.structs.dentry, self.file(file).f_dentry)
-        return bytes(dentry.d_iname).partition(b"\0")[0].decode("latin-1")
+        """The path under which the file was opened, without its first slash."""
+        name = self._view(self._image.structs.dentry, self.file(file).f_dentry).d_name
+        return self._image.ram.read(virt_to_phys(name.name), name.len).decode("utf-8")
+
+    def d_path(self, file: int) -> str:
+        """The path as /proc shows it. A file that has no name any more is marked."""
+        deleted = not self.inode(self.inode_of(file)).i_nlink
+        return f"/{self.name(file)}" + " (deleted)" * deleted
 
     def operation(self, file: int, name: str) -> int:
         """The address of one of ``file->f_op``; 0 when the file has none of that name."""
@@ -111,20 +126,41 @@ class Files:
     def open_inode(self, inode: int, name: str, mode: int, f_op: int) -> int:
         """An open file with one reference; takes the caller's reference to ``inode``."""
         structs = self._image.structs
-        dentry = self._new(int(self._statics.dentry_cache), structs.dentry)
+        dentry = self._d_alloc(inode, name)
         file = self._new(int(self._statics.filp_cachep), structs.file) if dentry else 0
         if not file:
             if dentry:
-                self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
+                self._d_free(dentry)
             return 0
-        entry = self._view(structs.dentry, dentry)
-        text = name.encode("latin-1")[: DNAME_INLINE_LEN - 1]
-        entry.d_count, entry.d_inode, entry.d_parent = 1, inode, dentry
-        entry.d_iname[:] = list(text.ljust(DNAME_INLINE_LEN, b"\0"))
-        entry.d_name.name, entry.d_name.len = dentry + structs.dentry.offset("d_iname"), len(text)
         view = self.file(file)
         view.f_count, view.f_dentry, view.f_mode, view.f_op = 1, dentry, mode, f_op
         return file
+
+    def _d_alloc(self, inode: int, name: str) -> int:
+        """A directory entry with one reference; 0: no memory. It stands for the whole path."""
+        kind = self._image.structs.dentry
+        dentry = self._new(int(self._statics.dentry_cache), kind)
+        if not dentry:
+            return 0
+        text = name.lstrip("/").encode()
+        place = dentry + kind.offset("d_iname")
+        if len(text) >= DNAME_INLINE_LEN:
+            place = self._slab.kmalloc(len(text) + 1, SLAB_KERNEL)
+        if not place:
+            self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
+            return 0
+        self._image.ram.write(virt_to_phys(place), text + b"\0")
+        entry = self._view(kind, dentry)
+        entry.d_count, entry.d_inode, entry.d_parent = 1, inode, dentry
+        entry.d_name.name, entry.d_name.len = place, len(text)
+        return dentry
+
+    def _d_free(self, dentry: int) -> None:
+        kind = self._image.structs.dentry
+        place = int(self._view(kind, dentry).d_name.name)
+        if place != dentry + kind.offset("d_iname"):
+            self._slab.kfree(place)
+        self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
 
     # -- references ----------------------------------------------------------------------------
 
@@ -149,7 +185,7 @@ class Files:
         entry = self._view(self._image.structs.dentry, dentry)
         entry.d_count -= 1
         if not entry.d_count:
-            self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
+            self._d_free(dentry)
             self.iput(inode)
 
     def iput(self, inode: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from kernel_model.fs.file_table import Files, ObjectCaches
 from kernel_model.image import KernelImage
+from kernel_model.mm.advise import Advise
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.brk import Brk
@@ -78,5 +79,6 @@ class AddressSpaces:
         self.sys_munlock = mlock.sys_munlock
         self.sys_mlockall = mlock.sys_mlockall
         self.sys_munlockall = mlock.sys_munlockall
+        self.advise = Advise(areas, finder, splitter)
         self.exit_mmap = Exit(areas, links, pages).exit_mmap
         self.vm_enough_memory = limits.vm_enough_memory

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Cutting a VMA so that one part can get other flags.
 
-Models what ``mprotect_fixup_*()`` of linux-2.4.22 ``mm/mprotect.c`` and ``mlock_fixup_*()`` of
-``mm/mlock.c`` have in common (book 4.4.6, 4.4.7). Offsets advance with the start of a part, in
-anonymous VMAs too.
+Models what ``mprotect_fixup_*()`` of linux-2.4.22 ``mm/mprotect.c``, ``mlock_fixup_*()`` of
+``mm/mlock.c`` and ``madvise_fixup_*()`` of ``mm/filemap.c`` have in common (book 4.4.6, 4.4.7).
+Offsets advance with the start of a part, in anonymous VMAs too.
 
 What can fail: False when there is no memory for a new VMA; then nothing has changed.
 """

@@ -38,7 +38,7 @@ def test_a_file_names_its_inode(kernel: Kernel) -> None:
     assert files.inode(inode).i_size == 8192
     assert files.inode(inode).i_data.host == inode
     assert files.inode(inode).i_mapping == inode + kernel.image.structs.inode.offset("i_data")
-    assert files.name(file) == "a_name_of_20_le"
+    assert files.name(file) == "a_name_of_20_letters"
     assert kernel.statics.inodes_stat.nr_inodes == 1
     assert files.operation(file, "mmap") == 0
 
