@@ -124,7 +124,7 @@ class MemorySync:
             # With the entry in its TLB as dirty, the CPU would not set the bit again.
             tlb.flush_tlb_page(pgd, vaddr)
             pages.cache.set_page_dirty(pages.memmap.page(pte_pfn(pte)))
-        # Every entry that changed has been flushed by itself; the kernel flushes once more.
+        # One of the two flushes would do on this CPU; the kernel has both.
         tlb.flush_tlb_range(pgd, start, end)
 
     def _counted(self, pte: int) -> bool:

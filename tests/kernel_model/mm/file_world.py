@@ -80,11 +80,14 @@ class OutOfMemory(Exception):
 class FileWorld:
     """A booted machine; ``spaces`` are the ``mm_struct`` of its processes."""
 
-    def __init__(self, config: KernelConfig | None = None) -> None:
-        self.kernel = Kernel(config or KernelConfig(ram=8 * MIB, swap_pages=200))
-        self.ledger = FrameLedger().listen(self.kernel.image.events)
-        kernel = self.kernel
-        kernel.start_kernel()
+    def __init__(self, config: KernelConfig | None = None, kernel: Kernel | None = None) -> None:
+        """``kernel`` is one that runs already; else one of ``config`` is booted, on no CPU."""
+        started = kernel
+        self.kernel = kernel = kernel or Kernel(config or KernelConfig(ram=8 * MIB, swap_pages=200))
+        self.ledger = FrameLedger.of(kernel.image.events) or FrameLedger()
+        if started is None:
+            self.ledger.listen(kernel.image.events)
+            kernel.start_kernel()
         self.image, self.ram, self.structs = kernel.image, kernel.ram, kernel.image.structs
         self.memmap, self.cache = kernel.allocator.memmap, kernel.page_cache
         self.memory = FileMemory(
