@@ -58,6 +58,10 @@ class SwapEntries:
         """Index in ``Ram.words`` of ``i_indirect``."""
         return inode + self._union + self._info.offset("i_indirect") - PAGE_OFFSET >> 2
 
+    def _direct(self, inode: int) -> int:
+        """Index in ``Ram.words`` of ``i_direct[0]``."""
+        return inode + self._union + self._info.offset("i_direct") - PAGE_OFFSET >> 2
+
     def shmem_swp_entry(self, inode: int, index: int) -> int:
         """Index in ``Ram.words`` of the entry for a page; 0 where its frame is missing."""
         place, missing = self._walk(inode, index)
@@ -66,9 +70,7 @@ class SwapEntries:
     def _walk(self, inode: int, index: int) -> tuple[int, bool]:
         """(the entry, False), or (the pointer that is still NULL, True)."""
         if index < SHMEM_NR_DIRECT:
-            return (
-                inode + self._union + self._info.offset("i_direct") - PAGE_OFFSET >> 2
-            ) + index, (False)
+            return self._direct(inode) + index, False
         words, at = self._words, self._root(inode)
         pointers, entry = path_of(index)
         for below in (*pointers, entry):
@@ -87,7 +89,7 @@ class SwapEntries:
                 if not frame:
                     return 0
                 self._words[place] = frame
-            # Said before anything stands there: cutting the file must find what was made.
+            # Said at once, for cutting the file must find the frame even if there is no next one.
             info.next_index = max(int(info.next_index), index + 1)
             if not missing:
                 return place
@@ -104,7 +106,7 @@ class SwapEntries:
             return 0
         end = int(info.next_index)
         info.next_index = first
-        direct = self._walk(inode, 0)[0]
+        direct = self._direct(inode)
         freed = self._free_entries(direct + first, direct + min(end, SHMEM_NR_DIRECT), free_entry)
         for base, pointer in list(self._leaves(inode)):
             if base + ENTRIES_PER_PAGE <= first:
@@ -168,7 +170,7 @@ class SwapEntries:
     def entries(self, inode: int) -> Iterator[tuple[int, int]]:
         """(page, swap entry) of each page that is out, in order."""
         end = int(self.info(inode).next_index)
-        direct = self._walk(inode, 0)[0]
+        direct = self._direct(inode)
         for index in range(min(end, SHMEM_NR_DIRECT)):
             if entry := self._words[direct + index]:
                 yield index, entry
