@@ -42,6 +42,7 @@ KERNEL_SOURCES: Final = (
 )
 KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "kernel": ("kernel/mm_walk.c", "kernel/slab_walk.c"),
+    "fault_test": ("kernel/fault_test.c",),
     "slab_test": ("kernel/slab_test.c", "kernel/slab_walk.c"),
     "split_test": ("kernel/split_test.c",),
     "structs_check": ("kernel/structs_check.c",),
@@ -55,6 +56,7 @@ images that walk structures."""
 
 USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
 USER_PROGRAMS: Final = (
+    "access",
     "hello",
     "jump_kernel",
     "jump_null",

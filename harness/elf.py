@@ -3,7 +3,7 @@
 
 Two kinds are accepted, told apart by where they are linked:
 
-* ring 0: ``ET_EXEC`` inside the kernel image, 0xC0106000 up to 0xC0380000; a boot loader
+* ring 0: ``ET_EXEC`` inside the kernel image, 0xC0106000 up to 0xC037E000; a boot loader
   copies it to ``__pa`` of each segment;
 * ring 3: ``ET_EXEC`` below ``TASK_SIZE``, or a static-PIE (``ET_DYN`` that needs nobody) that
   :meth:`ElfImage.at` moves to where it shall run. Its own start-up code does its relocations.
@@ -18,7 +18,7 @@ import io
 import stat
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -30,8 +30,9 @@ __all__ = ["BadElf", "ElfImage", "Segment", "SegmentFlags", "Tls", "load_elf"]
 
 TASK_SIZE: Final = 0xC0000000
 KERNEL_START: Final = 0xC0106000
-KERNEL_END: Final = 0xC0380000
-"""What ``_end`` = 0xC0400000 leaves the ring-0 guest: the model's static objects follow."""
+KERNEL_END: Final = 0xC037E000
+"""What ``_end`` = 0xC0400000 leaves the ring-0 guest: the first process's stack and the model's
+static objects follow."""
 MAX_BYTES: Final = 1 << 30
 """The most that a file, or all its segments together in memory, may measure."""
 MAX_PROGRAM_HEADERS: Final = 2048
@@ -118,6 +119,8 @@ class ElfImage:
     tls: Tls | None = None
     phdr_vaddr: int | None = None
     phnum: int = 0
+    file: bytes = field(default=b"", repr=False)
+    """The whole file, whose pages a ring-3 program is mapped from."""
 
     @property
     def start(self) -> int:
@@ -191,6 +194,7 @@ def load_elf(source: Path | bytes, name: str | None = None, *, ram: int = MAX_BY
         tls=_tls(headers, segments),
         phdr_vaddr=_phdr_vaddr(headers, segments),
         phnum=len(headers.program_headers),
+        file=content,
     )
 
 

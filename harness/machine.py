@@ -113,7 +113,7 @@ class Machine:
         self.on_trap: TrapHandler = self.oops
         """Gets every trap but the page faults that the kernel serves for itself."""
         self.faults: Counter[FaultKind] = Counter()
-        """The page faults that the kernel served, by kind."""
+        """The page faults, by what became of them."""
         self.on_console: Callable[[int], None] = self.console.append
         self.kernel_calls = KernelCalls(self.kernel, self.call)
         self._returned: int | None = None
@@ -128,6 +128,8 @@ class Machine:
             paddr = virt_to_phys(segment.vaddr)
             self.ram.fill(paddr, segment.memsz)
             self.ram.write(paddr, segment.data)
+        table = [self.guest.symbols.get(f"__{end}___ex_table", 0) for end in ("start", "stop")]
+        self.kernel.exception_table.place(*table)
 
     def _boot(self) -> None:
         """Enter the guest as a boot loader does; it comes back idle, or with its exit status."""
@@ -161,7 +163,8 @@ class Machine:
         if self._depth >= MAX_DEPTH:
             raise GuestDied(self.crash(f"calls of {eip:#x} and others nest {MAX_DEPTH} deep"))
         registers, before = self.cpu.registers, self.cpu.registers.esp
-        stack = before if self.cpu.serving else self.symbol("kernel_stack_top")
+        image = self.kernel.image
+        stack = before if self.cpu.serving else image.kernel_stack_top(image.current)
         words = [word & 0xFFFFFFFF for word in (self.symbol("kernel_return"), *arguments)]
         stack -= 4 * len(words)
         if not self.ram.contains(virt_to_phys(stack), 4 * len(words)):
@@ -247,13 +250,15 @@ class Machine:
 
     def _trap(self, regs: int, vector: int, error_code: int, cr2: int) -> None:
         """What the kernel serves by itself is served here, whoever runs; all else is handed on."""
-        if vector == PAGE_FAULT:
-            kind = self.kernel.page_faults.do_page_fault(error_code, cr2)
-            if kind is not None:
-                self.faults[kind] += 1
+        handler = self.on_trap
+        if vector == PAGE_FAULT and self.kernel.started:
+            kind = self.kernel.page_faults.do_page_fault(regs, error_code, cr2)
+            self.faults[kind] += 1
+            if kind.served:
                 return
+            handler = self.oops if kind is FaultKind.OOPS else handler
         pt_regs = self.kernel.image.at(self.kernel.image.structs.pt_regs, regs)
-        self.on_trap(pt_regs, vector, error_code, cr2)
+        handler(pt_regs, vector, error_code, cr2)
 
     def _text(self, vaddr: int) -> str:
         """A C string in the direct map; a hostile pointer gives a text that says so."""

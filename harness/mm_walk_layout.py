@@ -18,7 +18,7 @@ from kernel_model.structs.statics import MAX_MODELLED_NODES
 
 NOTHING: Final = 0xFFFFFFFF
 """The frame of a free list that is empty, a zonelist's place behind its end."""
-MAX_FAULTS: Final = 32
+MAX_FAULTS: Final = 128
 """How many faults are reported in detail; all are counted."""
 ZONE_NAME_BYTES: Final = 8
 ZONELIST_PLACES: Final = MAX_NR_ZONES + 1

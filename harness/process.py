@@ -1,39 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A ring-3 program: its address space, its stack, its run.
+"""A ring-3 program: its process, its address space, its run.
 
-Models what linux-2.4.22 ``fs/binfmt_elf.c`` leaves of a program, with every page mapped in
-advance. The pages come from the model's buddy allocator and hang in page tables of the
-model's making; at the end all of them go back.
+Models what linux-2.4.22 ``fs/exec.c``, ``fs/binfmt_elf.c`` and ``kernel/exit.c`` make of a program.
+Its file is mapped into an address space of the model's own; pages come as they are touched, and
+at the end all of them go back.
 
 What can fail: :class:`~kernel_model.errors.BadInput` when the program does not fit into the
 machine's memory. A program that faults ends with a signal: :attr:`Ended.signal`.
 """
 
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.architecture import PF_USER, PF_WRITE, Ring
+from harness.architecture import Ring
+from harness.binfmt_elf import ElfLoader
 from harness.crash import CrashReport
-from harness.elf import ElfImage, SegmentFlags
+from harness.elf import ElfImage
 from harness.machine import Machine
+from harness.program_file import ProgramFile
 from harness.syscalls import SYSCALL_VECTOR, SystemCalls
 from harness.traps import PAGE_FAULT
-from harness.user_memory import read_user
-from kernel_model.arch_i386.pgtable import PAGE_READONLY, PAGE_SHARED
+from harness.uaccess import UserAccess
+from kernel_model.arch_i386.page import TASK_SIZE
+from kernel_model.arch_i386.signal import SIGKILL, SIGSEGV, SigInfo
 from kernel_model.errors import BadInput, EndlessLoop
-from kernel_model.image import SWAPPER_PG_DIR
-from kernel_model.ram import PAGE_SHIFT, PAGE_SIZE
+from kernel_model.mm.gfp import PF_MEMALLOC, PF_MEMDIE
+from kernel_model.mm.oom_kill import Candidate
+from kernel_model.structs.fs import FMODE_READ
 
-STACK_TOP: Final = 0xC0000000
-STACK_PAGES: Final = 32
-PIE_BASE: Final = 0x40000000
-"""Where a static-PIE is put: ``ELF_ET_DYN_BASE`` rounded as 2.4 has it for mapped objects."""
-
+FIRST_PID: Final = 2
 _SIGNALS: Final = {0: 8, 3: 5, 4: 11, 5: 11, 6: 4, 11: 11, 12: 11, 13: 11, 14: 11, 16: 8, 17: 7}
 """Trap -> signal, as ``arch/i386/kernel/traps.c`` sends them."""
-_SIGNAL_NAMES: Final = {4: "SIGILL", 5: "SIGTRAP", 7: "SIGBUS", 8: "SIGFPE", 11: "SIGSEGV"}
+_SIGNAL_NAMES: Final = {
+    **{4: "SIGILL", 5: "SIGTRAP", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +56,6 @@ class Ended:
         return _SIGNAL_NAMES.get(self.signal, f"signal {self.signal}")
 
 
-def initial_stack(argv: Sequence[bytes], envp: Sequence[bytes]) -> tuple[int, bytes]:
-    """What lies on a new program's stack: (ESP, bytes from ESP to the top).
-
-    From ESP up: argc, the pointers of argv and envp, an empty auxiliary vector; then the texts.
-    """
-    texts = b"".join(text + b"\0" for text in (*argv, *envp))
-    first_text = STACK_TOP - 4 - len(texts)
-    addresses, position = [], first_text
-    for text in (*argv, *envp):
-        addresses.append(position)
-        position += len(text) + 1
-    words = [len(argv), *addresses[: len(argv)], 0, *addresses[len(argv) :], 0, 0, 0]
-    esp = (first_text - 4 * len(words)) & ~0xF
-    if STACK_TOP - esp > STACK_PAGES * PAGE_SIZE // 2:
-        raise BadInput("the arguments are longer than half of the stack: pass fewer")
-    body = struct.pack(f"<{len(words)}I", *words).ljust(first_text - esp, b"\0")
-    return esp, body + texts + bytes(4)
-
-
 class Process:
     """One program in an address space of its own, on ``machine``."""
 
@@ -86,94 +69,128 @@ class Process:
     ) -> None:
         self._machine = machine
         self._kernel = machine.kernel
-        self.program = program.at(PIE_BASE) if program.position_independent else program
+        self.program = program
         self._output = output
         self.written: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         self.system_calls = SystemCalls(self)
+        self.uaccess = UserAccess(machine)
         self._ended: Ended | None = None
-        self.pages: set[int] = set()
-        """The numbers of the program's pages."""
-        self.pgd = self._kernel.page_tables.pgd_alloc()
-        if not self.pgd:
-            raise BadInput("no memory for a page directory: give the machine more --ram")
+        self._siginfo: SigInfo | None = None
+        self.task = self._new_task()
+        self._candidate = Candidate(
+            FIRST_PID, program.name, 0, kill=self._oom_kill, measure=self._total_vm
+        )
+        self._kernel.oom_killer.processes.append(self._candidate)
+        with self.current():
+            try:
+                self._exec(argv or (program.name.encode(),), envp)
+            except BaseException:
+                self.release()
+                raise
+
+    def _new_task(self) -> int:
+        tasks = self._kernel.tasks
+        task = tasks.dup_task_struct()
+        if not task:
+            raise BadInput("no memory for a process: give the machine more --ram")
+        view = tasks.view(task)
+        view.mm = view.active_mm = 0
+        view.addr_limit, view.pid = TASK_SIZE, FIRST_PID
+        tasks.set_name(task, self.program.name.rpartition("/")[2])
+        return task
+
+    def _total_vm(self) -> int:
+        """Pages of all VMAs; a process that is only being made is worth killing, too."""
+        return max(int(self._kernel.spaces.areas.mm(self.mm).total_vm) if self.mm else 0, 1)
+
+    def _oom_kill(self) -> None:
+        """Until it dies, it may use the last frames; then its allocations fail."""
+        self._kernel.tasks.view(self.task).flags |= PF_MEMALLOC | PF_MEMDIE
+
+    def _exec(self, argv: Sequence[bytes], envp: Sequence[bytes]) -> None:
+        name = self.program.name
         try:
-            self._map(argv or (program.name.encode(),), envp)
+            file = self._kernel.hostfs.open(ProgramFile(self.program.file), name, FMODE_READ)
+            if not file:
+                raise BadInput(f"{name}: does not fit into memory: give more --ram")
+            try:
+                loader = ElfLoader(self._kernel, self.uaccess)
+                self.entry, self.esp = loader.load(self.program, file, argv, envp)
+            finally:
+                self._kernel.files.fput(file)
+            if self._candidate.dying:
+                raise BadInput(f"{name}: does not fit into memory: give more --ram")
         except EndlessLoop as error:
-            self.release()
-            raise BadInput(f"{program.name}: does not fit into memory: give more --ram") from error
-        except BadInput:
-            self.release()
-            raise
+            raise BadInput(f"{name}: does not fit into memory: give more --ram") from error
 
-    # -- its memory ------------------------------------------------------------------------
+    @property
+    def mm(self) -> int:
+        """Its ``struct mm_struct *``; 0 when it has ended."""
+        return int(self._kernel.tasks.view(self.task).mm) if self.task else 0
 
-    def _map(self, argv: Sequence[bytes], envp: Sequence[bytes]) -> None:
-        for segment in self.program.segments:
-            writable = bool(segment.flags & SegmentFlags.WRITE)
-            prot = PAGE_SHARED if writable else PAGE_READONLY
-            self._map_bytes(segment.vaddr, segment.data, segment.memsz, prot)
-        self.esp, body = initial_stack(argv, envp)
-        first = STACK_TOP - STACK_PAGES * PAGE_SIZE
-        self._map_bytes(first, bytes(self.esp - first) + body, STACK_TOP - first, PAGE_SHARED)
-        self._machine.cpu.invalidate_all_code()
+    @property
+    def pgd(self) -> int:
+        """Physical address of its page directory."""
+        return self._kernel.memory.tables.pgd(self.mm)
 
-    def _map_bytes(self, vaddr: int, data: bytes, length: int, prot: int) -> None:
-        """Map the pages of ``length`` bytes at ``vaddr``, with ``data`` in them and then zeros.
-
-        Each page is filled at once: under pressure it may be swapped out for the next one.
-        """
-        offset = vaddr % PAGE_SIZE
-        content = bytes(offset) + data
-        for position in range(0, offset + length, PAGE_SIZE):
-            page = (vaddr - offset + position) >> PAGE_SHIFT
-            if page in self.pages:
-                raise BadInput(f"{self.program.name}: two parts of it want page {page << 12:#x}")
-            pfn = self._kernel.user_memory.new_page(self.pgd, page << PAGE_SHIFT, prot)
-            if pfn < 0:
-                raise BadInput(f"{self.program.name}: does not fit into memory: give more --ram")
-            self.pages.add(page)
-            chunk = content[position : position + PAGE_SIZE].ljust(PAGE_SIZE, b"\0")
-            self._machine.ram.write(pfn << PAGE_SHIFT, chunk)
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Let it be the current process for a while."""
+        before = self._kernel.image.current
+        if before == self.task:
+            yield
+            return
+        self._kernel.tasks.context_switch(self.task)
+        try:
+            yield
+        finally:
+            if self._kernel.image.current == self.task:
+                self._kernel.tasks.context_switch(before)
 
     def release(self) -> None:
-        """Give back every frame and table. The process is no more after this."""
-        self._machine.cpu.load_cr3(SWAPPER_PG_DIR)
-        self._kernel.user_memory.clear_page_tables(self.pgd)
-        self._kernel.page_tables.pgd_free(self.pgd)
-        self.pages.clear()
+        """The process ends: everything it has goes back."""
+        kernel = self._kernel
+        kernel.oom_killer.processes.remove(self._candidate)
+        with self.current():
+            kernel.exit.exit_mm()
+        if kernel.image.current == self.task:
+            kernel.tasks.context_switch(kernel.image.init_task)
+        kernel.tasks.leave_borrowed_mm()
+        kernel.tasks.free_task_struct(self.task)
+        self.task = 0
 
     # -- its run -----------------------------------------------------------------------------
 
     def run(self) -> Ended:
         """Run to the end, and free everything."""
-        machine = self._machine
+        machine, faults = self._machine, self._kernel.page_faults
         handler, machine.on_trap = machine.on_trap, self._trap
-        machine.cpu.load_cr3(self.pgd)
+        forced, faults.force_sig_info = faults.force_sig_info, self._force_sig_info
         try:
-            machine.call("enter_user", self.program.entry, self.esp)
+            with self.current():
+                machine.call("enter_user", self.entry, self.esp)
         finally:
-            machine.on_trap = handler
+            machine.on_trap, faults.force_sig_info = handler, forced
             self.release()
         assert self._ended is not None
         return self._ended
+
+    def _force_sig_info(self, info: SigInfo) -> None:
+        self._siginfo = info
 
     def _trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
         if vector == SYSCALL_VECTOR:
             self.system_calls.call(regs)
             return
-        if vector == PAGE_FAULT and self._handle_fault(error_code, cr2):
-            return
         if not regs.xcs & Ring.USER:
             self._machine.oops(regs, vector, error_code, cr2)
-        report = self._machine.trap_report(regs, vector, error_code, cr2)
-        self._end(Ended(0, _SIGNALS.get(vector, 11), report))
-
-    def _handle_fault(self, error_code: int, cr2: int) -> bool:
-        """Bring back a page that was swapped out, if that is what the fault is about."""
-        if not error_code & PF_USER:
-            return False
-        write = bool(error_code & PF_WRITE)
-        return self._kernel.user_memory.handle_fault(self.pgd, cr2, write=write)
+        signal = _SIGNALS.get(vector, SIGSEGV)
+        if vector == PAGE_FAULT and self._siginfo is not None:
+            signal = self._siginfo.signo
+        report = None
+        if signal != SIGKILL:
+            report = self._machine.trap_report(regs, vector, error_code, cr2)
+        self._end(Ended(0, signal, report))
 
     def _end(self, ended: Ended) -> None:
         self._ended = ended
@@ -182,7 +199,8 @@ class Process:
     # -- what system calls ask -----------------------------------------------------------------
 
     def read(self, vaddr: int, length: int) -> bytes:
-        return read_user(self._machine.ram, self._machine.cpu.control, vaddr, length)
+        """Its memory; fewer bytes where it may not read all of them itself."""
+        return self.uaccess.copy_from_user(vaddr, length)
 
     def output(self, descriptor: int, data: bytes) -> None:
         self.written[descriptor] += data

@@ -9,6 +9,7 @@ from typing import Final
 
 EPERM: Final = 1
 EIO: Final = 5
+E2BIG: Final = 7
 ENOEXEC: Final = 8
 EBADF: Final = 9
 EAGAIN: Final = 11

@@ -19,6 +19,8 @@ class Rights:
     write: bool
     user: bool
     execute: bool = True
+    access: bool = True
+    """False: the page has its frame, but every access faults (``PROT_NONE``)."""
 
 
 class MemoryListener(Protocol):
@@ -35,6 +37,9 @@ class MemoryListener(Protocol):
 
     def page_unmapped(self, mm: int, vaddr: int) -> None:
         """The page at ``vaddr`` means nothing any more."""
+
+    def page_moved(self, mm: int, old: int, new: int) -> None:
+        """What the page at ``old`` meant, the page at ``new`` means now."""
 
     def page_abandoned(self, mm: int, vaddr: int) -> None:
         """Nobody uses the page at ``vaddr`` any more, but it stays mapped until it is mapped
@@ -69,6 +74,10 @@ class Announcer:
     def page_unmapped(self, mm: int, vaddr: int) -> None:
         for listener in self.listeners:
             listener.page_unmapped(mm, vaddr)
+
+    def page_moved(self, mm: int, old: int, new: int) -> None:
+        for listener in self.listeners:
+            listener.page_moved(mm, old, new)
 
     def page_abandoned(self, mm: int, vaddr: int) -> None:
         for listener in self.listeners:

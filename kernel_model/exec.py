@@ -1,73 +1,164 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A new program takes the place of the old one: its address space, its stack.
+"""A new program: a fresh address space, and the stack with its arguments.
 
-Models the memory side of linux-2.4.22 ``fs/exec.c: exec_mmap()``, ``setup_arg_pages()`` (book
-4.3.3). What can fail: ``-ENOMEM``; the old program still has its address space then, unless it
-was its only user.
+Models the memory side of linux-2.4.22 ``fs/exec.c``: ``copy_strings()``, ``exec_mmap()``,
+``setup_arg_pages()``, ``put_dirty_page()`` (book 4.3, 4.4). Until the old address space has gone,
+the arguments wait in frames of their own, ``bprm->page[]``. In RAM: those frames, the new
+``mm_struct`` and the VMA of the stack.
+
+What can fail: ``-ENOMEM``, ``-E2BIG`` for more than 32 pages of arguments. Nothing of the new
+program is left then, but the old one may be gone already, as in the kernel.
 """
 
-from collections.abc import Callable
 from typing import Final
 
-from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, TASK_SIZE
-from kernel_model.arch_i386.pgtable import PAGE_COPY
-from kernel_model.errno import ENOMEM
+from kernel_model.arch_i386.mmu_context import MmuContext
+from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
+from kernel_model.arch_i386.pgtable import PAGE_COPY, PAGE_DIRTY, PAGE_RW, mk_pte
+from kernel_model.errno import E2BIG, ENOMEM
+from kernel_model.errors import KernelBug
 from kernel_model.fork import Fork
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
+from kernel_model.mm.gfp import GFP_HIGHUSER
+from kernel_model.mm.memory import Memory
+from kernel_model.mm.memory.rights import user_rights
+from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.structs.mm import VM_STACK_FLAGS
 
+MAX_ARG_PAGES: Final = 32
 STACK_TOP: Final = TASK_SIZE
 
 
+class BinaryParameters:
+    """``struct linux_binprm``: what ``exec`` has gathered of a program before it becomes one.
+
+    ``p`` is how far down from the top of the argument pages they are filled, in bytes.
+    """
+
+    def __init__(self) -> None:
+        self.page = [0] * MAX_ARG_PAGES
+        """``struct page *`` of each argument page; 0: not needed so far."""
+        self.p = MAX_ARG_PAGES * PAGE_SIZE - 4
+
+
 class Exec:
-    """``execve()`` as far as memory goes. ``activate_mm`` makes the CPU run in ``(old, new)``."""
+    """``exec`` of one machine, for the current process."""
 
     def __init__(
         self,
         image: KernelImage,
+        allocator: PageAllocator,
         spaces: AddressSpaces,
+        memory: Memory,
         fork: Fork,
-        activate_mm: Callable[[int, int], None],
+        context: MmuContext,
     ) -> None:
         self._image = image
+        self._ram = image.ram
+        self._allocator = allocator
         self._spaces = spaces
+        self._areas = spaces.areas
+        self._memory = memory
         self._fork = fork
-        self._activate_mm = activate_mm
+        self._context = context
+
+    # -- arguments -----------------------------------------------------------------------------
+
+    def copy_strings(self, bprm: BinaryParameters, strings: list[bytes]) -> int:
+        """Push strings, the last one first, each with its NUL. 0, or a negative error."""
+        for text in reversed(strings):
+            data = text + b"\0"
+            if len(data) > bprm.p:
+                return -E2BIG
+            bprm.p -= len(data)
+            if error := self._copy(bprm, bprm.p, data):
+                return error
+        return 0
+
+    def _copy(self, bprm: BinaryParameters, position: int, data: bytes) -> int:
+        memmap = self._allocator.memmap
+        while data:
+            index, offset = divmod(position, PAGE_SIZE)
+            if not bprm.page[index]:
+                page = self._allocator.alloc_page(GFP_HIGHUSER, "argument page")
+                if not page:
+                    return -ENOMEM
+                bprm.page[index] = page
+                self._memory.faults.clear_user_highpage(page)
+            part, data = data[: PAGE_SIZE - offset], data[PAGE_SIZE - offset :]
+            self._ram.write((memmap.pfn(bprm.page[index]) << PAGE_SHIFT) + offset, part)
+            position += len(part)
+        return 0
+
+    def free_arg_pages(self, bprm: BinaryParameters) -> None:
+        """The program does not come to be: its argument pages go."""
+        for index, page in enumerate(bprm.page):
+            if page:
+                self._allocator.put_page(page)
+                bprm.page[index] = 0
+
+    # -- the address space ---------------------------------------------------------------------
 
     def exec_mmap(self) -> int:
-        """Let the current process begin anew; 0, or ``-ENOMEM``.
+        """Give the current process an empty address space. 0, or ``-ENOMEM``.
 
-        The only user of an address space empties it and keeps it.
+        Its own is emptied and kept if nobody else uses it.
         """
-        task, areas = self._image.current_task, self._spaces.areas
+        task = self._image.current_task
         old = int(task.mm)
-        if old and areas.mm(old).mm_users == 1:
+        if old and self._areas.mm(old).mm_users == 1:
             self._spaces.exit_mmap(old)
             return 0
         mm = self._fork.mm_alloc()
         if not mm:
             return -ENOMEM
         self._fork.add_to_mmlist(mm, self._image.symbol("init_mm"))
-        borrowed = int(task.active_mm)
+        active = int(task.active_mm)
         task.mm = task.active_mm = mm
-        self._activate_mm(borrowed, mm)
-        if old:
-            self._fork.mmput(old)
-        else:
-            self._fork.mmdrop(borrowed)
+        self._context.activate_mm(active, mm)
+        if not old:
+            self._fork.mmdrop(active)
+            return 0
+        if active != old:
+            raise KernelBug("exec.c", 0, "a process has another address space active")
+        self._fork.mmput(old)
         return 0
 
-    def setup_arg_pages(self, stack_start: int) -> int:
-        """The VMA of the stack, from the page of ``stack_start`` to the top; 0, or ``-ENOMEM``."""
-        areas = self._spaces.areas
-        mm, vma = areas.current_mm, areas.alloc()
+    def setup_arg_pages(self, bprm: BinaryParameters) -> int:
+        """The stack: a VMA up to STACK_TOP, with the argument pages at its end. 0, or an error.
+
+        Afterwards ``bprm.p`` is the user address of the last string pushed.
+        """
+        base = STACK_TOP - MAX_ARG_PAGES * PAGE_SIZE
+        bprm.p += base
+        vma = self._areas.alloc()
         if not vma:
             return -ENOMEM
-        area, start = areas.vma(vma), stack_start & PAGE_MASK
-        area.vm_mm, area.vm_start, area.vm_end = mm, start, STACK_TOP
-        area.vm_flags, area.vm_page_prot = VM_STACK_FLAGS, PAGE_COPY
-        area.vm_ops = area.vm_file = area.vm_pgoff = area.vm_raend = area.vm_private_data = 0
+        mm, area = self._areas.current_mm, self._areas.vma(vma)
+        area.vm_mm, area.vm_start, area.vm_end = mm, bprm.p & PAGE_MASK, STACK_TOP
+        area.vm_page_prot, area.vm_flags = PAGE_COPY, VM_STACK_FLAGS
+        area.vm_ops = area.vm_pgoff = area.vm_file = area.vm_private_data = area.vm_raend = 0
         self._spaces.insert_vm_struct(mm, vma)
-        areas.mm(mm).total_vm = STACK_TOP - start >> PAGE_SHIFT
+        self._areas.mm(mm).total_vm = STACK_TOP - area.vm_start >> PAGE_SHIFT
+        for index, page in enumerate(bprm.page):
+            if page:
+                bprm.page[index] = 0
+                if error := self._put_dirty_page(mm, page, base + index * PAGE_SIZE):
+                    return error
+        return 0
+
+    def _put_dirty_page(self, mm: int, page: int, vaddr: int) -> int:
+        """Map an argument page, written to already. A place that is taken keeps what it has."""
+        tables = self._memory.tables
+        pgd = tables.pgd(mm)
+        ptep = tables.pte_alloc(pgd, vaddr)
+        if not ptep or tables.tables.entry(ptep):
+            self._allocator.put_page(page)
+            return 0 if ptep else -ENOMEM
+        pfn = self._allocator.memmap.pfn(page)
+        self._allocator.lru.add(page)
+        self._image.events.page_mapped(pgd, vaddr, pfn, user_rights(VM_STACK_FLAGS, own=True))
+        tables.tables.set_pte(ptep, mk_pte(pfn, PAGE_COPY) | PAGE_RW | PAGE_DIRTY)
+        self._areas.mm(mm).rss += 1
         return 0

@@ -60,6 +60,11 @@ class KernelImage:
         """Kernel virtual address of the upper end of the kernel stack of ``task``."""
         return task + THREAD_SIZE
 
+    @property
+    def current_name(self) -> str:
+        """``current->comm``: the name of the program that the current process runs."""
+        return bytes(self.current_task.comm).partition(b"\0")[0].decode("latin-1")
+
     def printk(self, text: str) -> None:
         """Append to the kernel's log; ``text`` carries its own level and newline."""
         self.log.append(text)

@@ -8,6 +8,7 @@ tables of ``startup_32``. ``start_kernel()`` boots it, on a CPU or on none.
 
 from collections.abc import Callable, Iterator
 
+from kernel_model.arch_i386.extable import ExceptionTable
 from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.head import startup_32
@@ -15,6 +16,7 @@ from kernel_model.arch_i386.highmem import direct_or_high
 from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.init_task import init_task
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
+from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
 from kernel_model.arch_i386.processor import NoProcessor, Processor
@@ -24,19 +26,27 @@ from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.caches import proc_caches_init
 from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
+from kernel_model.exec import Exec
+from kernel_model.exit import Exit
+from kernel_model.file_memory import FileMemory
+from kernel_model.fork import Fork
+from kernel_model.fs.file_table import Files
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
+from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.lru import swap_setup
-from kernel_model.mm.memory import UserMemory
+from kernel_model.mm.memory import Memory
 from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
 from kernel_model.mm.slab import Slab
+from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.mm.vmscan import Vmscan
+from kernel_model.sched import Tasks
 
 __all__ = ["Kernel", "boot"]
 
@@ -58,7 +68,7 @@ class Kernel:
         self.allocator = self.layout.allocator
         self.tlb = Tlb(self.image, NoProcessor())
         self.highmem = direct_or_high(self.image, self.allocator.memmap, self.tables, self.tlb)
-        self.page_faults = PageFaults(self.image, self.tables, self.tlb)
+        self.exception_table = ExceptionTable(self.ram)
         self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb, self.layout)
         startup_32(self.ram)
         init_task(self.image)
@@ -123,7 +133,6 @@ class Kernel:
             lambda purpose: self.allocator.get_free_page(GFP_KERNEL, purpose),
             lambda vaddr: self.allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
         )
-        self.user_memory = UserMemory(self.image, self.allocator, self.page_tables, self.tlb)
 
     def _kmem_cache_init(self) -> None:
         """The slab allocator, its general caches, and with it vmalloc."""
@@ -149,19 +158,64 @@ class Kernel:
         swap_setup(image)
         self.swap_areas = SwapAreas(image, allocator)
         swap = SwapCache(image, allocator, self.page_cache, self.swap_areas, self.tlb)
-        self.user_memory.swap = self.swap_cache = swap
+        self.swap_cache = swap
+        self._user_space_init()
+        find_vma = self.spaces.find_vma
+        self.swapper = SwapOut(image, allocator, self.memory.tables, swap, self.tlb, find_vma)
         self.oom_killer = OomKiller(image)
         self.vmscan = Vmscan(
             image,
             allocator,
             swap,
-            self.user_memory.swap_out,
+            self.swapper.swap_out,
             self.oom_killer.out_of_memory,
             self.slab.kmem_cache_reap,
         )
         allocator.pressure = self.vmscan
         if self.config.swap_pages:
             self.swap_areas.swapon(self.config.swap_pages)
+
+    def _user_space_init(self) -> None:
+        """Address spaces, their pages, and who runs in them."""
+        image, allocator, tlb = self.image, self.allocator, self.tlb
+        self.files = Files(image, self.slab)
+        self.memory = memory = Memory(
+            image,
+            allocator,
+            self.page_tables,
+            self.swap_cache,
+            self.highmem,
+            tlb,
+            lambda mm, address: self.spaces.find_extend_vma(mm, address),
+        )
+        self.file_memory = FileMemory(
+            image,
+            allocator,
+            self.page_locks,
+            self.swap_cache,
+            self.files,
+            tlb,
+            memory.tables,
+            memory.zap_page_range,
+            lambda mm, address: self.spaces.find_vma(mm, address),
+        )
+        self.hostfs = self.file_memory.hostfs
+        free_pages = allocator.nr_free_pages
+        self.spaces = spaces = AddressSpaces(image, self.slab, self.files, memory, free_pages)
+        self.fork = Fork(image, self.slab, spaces)
+        self.mmu_context = context = MmuContext(image, tlb)
+        self.exec = Exec(image, allocator, spaces, memory, self.fork, context)
+        self.exit = Exit(image, self.fork, context)
+        self.tasks = Tasks(image, allocator, context, self.fork.mmdrop)
+        self.page_faults = PageFaults(
+            image,
+            self.tables,
+            tlb,
+            spaces,
+            memory.handle_mm_fault,
+            self.exception_table,
+            lambda: allocator.pressure.yield_cpu(),
+        )
 
     def prepare_secondary(self) -> None:
         """Before a CPU joins: it turns paging on at a low address, so low memory is mapped there

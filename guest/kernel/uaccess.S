@@ -210,3 +210,10 @@ strnlen_user:
 8:	popl %edi
 9:	xorl %eax, %eax
 	ret
+
+/* Where the harness puts what the kernel copies to a program, and finds what it copied from one. */
+	.section .bss
+	.balign 4096
+	.globl uaccess_buffer
+uaccess_buffer:
+	.skip 4096

@@ -92,14 +92,13 @@ def _run_program(
 
     pc = Machine(Kernel(machine.config()), limits=limits)
     process = Process(pc, image, [os.fsencode(text) for text in argv], output=_write)
-    pages = len(process.pages)
     ended = process.run()
     calls = process.system_calls
     result: dict[str, Any] = {
         "status": ended.exit_status,
         "signal": ended.signal or None,
         "statistics": {
-            "pages mapped": pages,
+            "page faults": {kind.value: count for kind, count in pc.faults.items()},
             "system calls": sum(calls.counts.values()),
             "unknown system calls": dict(calls.unknown),
         },

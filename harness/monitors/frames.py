@@ -81,7 +81,12 @@ class PageNotMapped(LedgerError):
 
 
 def rights_bits(rights: Rights) -> int:
-    """``rights`` in the encoding of the dense pages: ``RIGHT_PRESENT`` and what else holds."""
+    """``rights`` in the encoding of the dense pages: ``RIGHT_PRESENT`` and what else holds.
+
+    0: every access faults.
+    """
+    if not rights.access:
+        return 0
     return (
         RIGHT_PRESENT
         | (RIGHT_WRITE if rights.write else 0)
@@ -153,12 +158,14 @@ class FrameLedger:
 
     def page_mapped(self, mm: int, vaddr: int, pfn: int, rights: Rights) -> None:
         """The page at ``vaddr`` of ``mm`` means frame ``pfn`` now."""
-        page = vaddr >> PAGE_SHIFT
+        self._mean(mm, vaddr >> PAGE_SHIFT, (pfn, rights_bits(rights)))
+
+    def _mean(self, mm: int, page: int, meaning: tuple[int, int]) -> None:
         space = self._spaces[mm]
         if page in space:
             self._forget(mm, page)
-        space[page] = (pfn, rights_bits(rights))
-        self._meant_by[pfn].add((mm, page))
+        space[page] = meaning
+        self._meant_by[meaning[0]].add((mm, page))
         self._changed[mm].add(page)
 
     def page_unmapped(self, mm: int, vaddr: int) -> None:
@@ -173,6 +180,18 @@ class FrameLedger:
         if not self._spaces[mm]:
             del self._spaces[mm]
         self._changed[mm].add(page)
+
+    def page_moved(self, mm: int, old: int, new: int) -> None:
+        """What the page at ``old`` of ``mm`` meant, the page at ``new`` means now.
+
+        :raises PageNotMapped: if it did not mean anything.
+        """
+        page = old >> PAGE_SHIFT
+        if mm not in self._spaces or page not in self._spaces[mm]:
+            raise PageNotMapped(mm, old & ~_PAGE_MASK)
+        meaning = self._spaces[mm][page]
+        self.page_unmapped(mm, old)
+        self._mean(mm, new >> PAGE_SHIFT, meaning)
 
     def page_abandoned(self, mm: int, vaddr: int) -> None:
         """The page at ``vaddr`` of ``mm`` stays as it is, but keeps its frame no longer.

@@ -151,8 +151,9 @@ class _Accesses:
         guest = machine.guest
         self._guest = (guest.start, guest.end)
         image = [virt_to_phys(address) >> PAGE_SHIFT for address in (guest.start, guest.end - 1)]
-        stack = virt_to_phys(machine.cpu.registers.esp - 1 & -THREAD_SIZE) >> PAGE_SHIFT
-        in_use = [np.arange(image[0], image[1] + 1), np.arange(stack, stack + 2)]
+        stack = virt_to_phys(machine.kernel.image.current) >> PAGE_SHIFT
+        pages = THREAD_SIZE >> PAGE_SHIFT
+        in_use = [np.arange(image[0], image[1] + 1), np.arange(stack, stack + pages)]
         self._guest_frames = np.unique(np.concatenate(in_use))
         self._tables = self._table_frames()
 

@@ -60,7 +60,8 @@ def intended_pages(kernel: Kernel, mm: int, *, no_execute: bool) -> Pages:
         # The kernel's part is the same in every address space.
         for space in (SWAPPER_PG_DIR, mm):
             numbers, frames, meant = ledger.pages(space)
-            pfn[numbers], rights[numbers] = frames, meant
+            pfn[numbers] = np.where(meant & RIGHT_PRESENT, frames, -1)
+            rights[numbers] = meant
     elif mm != SWAPPER_PG_DIR:
         raise MmucheckError(
             f"nobody kept book of the address space {mm:#x}: let a FrameLedger listen to the "

@@ -70,7 +70,7 @@ class RecordedPages:
     def move_page_tables(self, mm: int, new_addr: int, old_addr: int, length: int) -> int:
         return 0
 
-    def change_protection(self, start: int, end: int, newprot: int) -> None:
+    def change_protection(self, start: int, end: int, newprot: int, newflags: int) -> None:
         """Nothing is mapped."""
 
     def copy_page_range(self, dst: int, src: int, vma: int) -> int:

@@ -38,7 +38,8 @@ def init_task(image: KernelImage) -> None:
     statics, lists = image.statics, Lists(image.ram)
     mm, kind = statics.init_mm, image.structs.mm_struct
     mm.pgd = phys_to_virt(SWAPPER_PG_DIR)
-    mm.mm_users, mm.mm_count = 2, 1
+    # The image holds on to init_mm, and cpu_init() once more for the idle task that borrows it.
+    mm.mm_users, mm.mm_count = 2, 2
     lists.init(image.symbol("init_mm") + kind.offset("mmlist"))
     lists.init(
         image.symbol("init_mm")
@@ -47,6 +48,7 @@ def init_task(image: KernelImage) -> None:
     )
     task = image.current_task
     task.addr_limit = KERNEL_DS
+    task.comm[:7] = b"swapper"
     lists.init(image.init_task + image.structs.task_struct.offset("local_pages"))
     task.active_mm = image.symbol("init_mm")
     task.cap_effective = 0xFFFFFFFF & ~(1 << CAP_SETPCAP)

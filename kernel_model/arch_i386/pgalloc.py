@@ -32,15 +32,14 @@ class PageTables:
     """Access to page tables of the kernel's shape: two levels, or three with PAE."""
 
     def __init__(self, image: KernelImage) -> None:
-        self._ram = image.ram
         self.shape = THREE_LEVEL if image.config.pae else TWO_LEVEL
         wide = self.shape.entry_bytes == 8
-        self._read: Callable[[int], int] = image.ram.read64 if wide else image.ram.read32
-        self._write: Callable[[int, int], None] = image.ram.write64 if wide else image.ram.write32
+        self._cells = image.ram.quads if wide else image.ram.words
+        self._cell_shift = 3 if wide else 2
 
     def entry(self, paddr: int) -> int:
         """``*pte``, ``*pmd`` or ``*pgd``: the entry at ``paddr``."""
-        return self._read(paddr)
+        return self._cells[paddr >> self._cell_shift]
 
     def pgd_offset(self, pgd: int, vaddr: int) -> int:
         """Where the entry of the page directory ``pgd`` for ``vaddr`` lies."""
@@ -50,30 +49,31 @@ class PageTables:
         """Where the middle entry for ``vaddr`` lies; with two levels, ``pgdp`` itself."""
         if self.shape.folded:
             return pgdp
-        table = pgd_page(self._read(pgdp))
+        table = pgd_page(self.entry(pgdp))
         return table + self.shape.pmd_index(vaddr) * self.shape.entry_bytes
 
     def pte_offset(self, pmdp: int, vaddr: int) -> int:
         """Where the PTE for ``vaddr`` lies, in the page table that ``*pmdp`` names."""
-        table = pmd_page(self._read(pmdp))
+        table = pmd_page(self.entry(pmdp))
         return table + self.shape.pte_index(vaddr) * self.shape.entry_bytes
 
     def set_pte(self, ptep: int, pte: int) -> None:
-        self._write(ptep, pte)
+        self._cells[ptep >> self._cell_shift] = pte
 
     def set_pmd(self, pmdp: int, pmd: int) -> None:
-        self._write(pmdp, pmd)
+        self._cells[pmdp >> self._cell_shift] = pmd
 
     def set_pgd(self, pgdp: int, pgd: int) -> None:
-        self._write(pgdp, pgd)
+        self._cells[pgdp >> self._cell_shift] = pgd
 
     def pte_clear(self, ptep: int) -> None:
-        self._write(ptep, 0)
+        self._cells[ptep >> self._cell_shift] = 0
 
     def ptep_get_and_clear(self, ptep: int) -> int:
         """Take the PTE away and return it; the CPU may have changed A and D until now."""
-        pte = self._read(ptep)
-        self._write(ptep, 0)
+        cells, at = self._cells, ptep >> self._cell_shift
+        pte = cells[at]
+        cells[at] = 0
         return pte
 
     def pgd_present(self, pgd: int) -> bool:

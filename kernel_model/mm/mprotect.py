@@ -97,7 +97,8 @@ class Mprotect:
         else:
             last = self._splitter.middle(vma, start, end, newflags, protection=True)
         if last:
-            self._pages.change_protection(start, end, PROTECTION_MAP[newflags & 0xF])
+            newprot = PROTECTION_MAP[newflags & 0xF]
+            self._pages.change_protection(start, end, newprot, newflags)
         return last
 
     def _mergeable(self, vma: int, prev: int, newflags: int) -> bool:

@@ -20,7 +20,10 @@ SHIFT_HZ: Final = 7
 
 @dataclass(slots=True)
 class Candidate:
-    """A process as the killer sees it. ``total_vm`` is in pages, times are in seconds."""
+    """A process as the killer sees it. ``total_vm`` is in pages, times are in seconds.
+
+    ``measure`` gives ``total_vm`` as it is when the killer looks.
+    """
 
     pid: int
     name: str
@@ -32,6 +35,7 @@ class Candidate:
     raw_io: bool = False
     dying: bool = False
     kill: Callable[[], None] = lambda: None
+    measure: Callable[[], int] | None = None
 
 
 def int_sqrt(value: int) -> int:
@@ -67,6 +71,8 @@ def select_bad_process(processes: list[Candidate]) -> Candidate | None:
     """The worst one; init and the idle task are never chosen."""
     chosen, most = None, 0
     for process in processes:
+        if process.measure is not None:
+            process.total_vm = process.measure()
         if process.pid > PID_INIT and not process.dying and badness(process) > most:
             chosen, most = process, badness(process)
     return chosen

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The part of a process descriptor that memory management uses, and resource limits.
 
-Models fields of linux-2.4.22 ``include/linux/sched.h: struct task_struct``; it is no layout of
-the whole structure. ``include/linux/resource.h`` and ``include/asm-i386/resource.h`` give the
-limits.
+Models fields of linux-2.4.22 ``include/linux/sched.h: struct task_struct`` and of its
+``thread``; it is no layout of the whole structure. ``include/linux/resource.h`` and
+``include/asm-i386/resource.h`` give the limits.
 """
 
 from typing import Final
 
-from kernel_model.structs.declare import INT, UINT, ULONG, array, pointer, struct
+from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, array, pointer, struct
 from kernel_model.structs.mmzone import LIST_HEAD
 
 RLIMIT_CPU: Final = 0
@@ -28,6 +28,8 @@ RLIM_INFINITY: Final = 0xFFFFFFFF
 CAP_IPC_LOCK: Final = 14
 CAP_SETPCAP: Final = 8
 
+TASK_COMM_LEN: Final = 16
+
 RLIMIT: Final = struct("struct rlimit", [("rlim_cur", ULONG), ("rlim_max", ULONG)])
 
 TASK_STRUCT: Final = struct(
@@ -41,6 +43,13 @@ TASK_STRUCT: Final = struct(
         ("processor", INT),
         ("mm", pointer("struct mm_struct")),
         ("active_mm", pointer("struct mm_struct")),
+        ("pid", INT),
+        ("comm", array(UCHAR, TASK_COMM_LEN)),
+        ("min_flt", ULONG),
+        ("maj_flt", ULONG),
+        ("cr2", ULONG),
+        ("trap_no", ULONG),
+        ("error_code", ULONG),
         ("cap_effective", UINT),
         ("rlim", array(RLIMIT, RLIM_NLIMITS)),
     ],

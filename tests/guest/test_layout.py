@@ -17,7 +17,7 @@ FIXED = [path for path in USER if path not in PIE]
 
 READ, WRITE, EXECUTE = 4, 2, 1
 INT3 = 0xCC
-FIRST, LAST = 0xC0106000, 0xC0380000
+FIRST, LAST = 0xC0106000, 0xC037E000
 
 
 def segments(elf: ELFFile) -> list[tuple[int, int, int, int]]:

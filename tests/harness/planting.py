@@ -10,6 +10,7 @@ from harness.monitors.frames import FrameLedger
 from kernel_model.arch_i386.pgtable import PAGE_READONLY, PAGE_SHARED
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.kernel import Kernel
+from tests.kernel_model.mm.user_spaces import UserSpaces
 
 TEXT = 0x08048000
 DATA = 0x08049000
@@ -26,6 +27,7 @@ class Planted:
     machine: Machine
     ledger: FrameLedger
     mm: int
+    spaces: UserSpaces
     written: set[int] = field(default_factory=set)
     """Where entries were changed: physical addresses."""
 
@@ -69,16 +71,17 @@ def planted_machine(**choices: object) -> Planted:
     machine = small_machine(**choices)
     kernel = machine.kernel
     ledger = FrameLedger.of(kernel.image.events) or FrameLedger().listen(kernel.image.events)
-    mm = kernel.page_tables.pgd_alloc()
-    planted = Planted(machine, ledger, mm)
-    machine.cpu.load_cr3(mm)
+    spaces = UserSpaces(kernel)
+    mm = spaces.start()
+    planted = Planted(machine, ledger, mm, spaces)
+    spaces.enter(mm)
     for va, prot in (
         (TEXT, PAGE_READONLY),
         (DATA, PAGE_SHARED),
         (MORE, PAGE_SHARED),
         (STACK, PAGE_SHARED),
     ):
-        assert kernel.user_memory.new_page(mm, va, prot | FLAGS_AD) >= 0
+        assert spaces.new_page(mm, va, prot) >= 0
     return planted
 
 

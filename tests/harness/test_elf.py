@@ -89,7 +89,7 @@ def test_ring_0_goes_to_its_physical_address() -> None:
     assert ram.read8(0x107900) == 0xFF
 
 
-@pytest.mark.parametrize(("vaddr", "memsz"), [(0xC0106000, 0x1000), (0xC037F000, 0x1000)])
+@pytest.mark.parametrize(("vaddr", "memsz"), [(0xC0106000, 0x1000), (0xC037D000, 0x1000)])
 def test_ring_0_may_use_its_whole_range(vaddr: int, memsz: int) -> None:
     assert load_elf(program(Phdr(vaddr, b"x", memsz=memsz))).ring == 0
 
@@ -388,7 +388,7 @@ def test_noise_behind_the_magic_is_refused(noise: bytes) -> None:
 
 def check_invariants(image: ElfImage) -> None:
     """What a caller may rely on, of any image that was not refused."""
-    limit = 0xC0000000 if image.ring == 3 else 0xC0380000
+    limit = 0xC0000000 if image.ring == 3 else 0xC037E000
     end = 0
     for segment in image.segments:
         assert len(segment.data) <= segment.memsz

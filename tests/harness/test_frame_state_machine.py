@@ -43,6 +43,7 @@ from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.vmscan import Vmscan
 from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.cached_pages import cache_page, new_space
+from tests.kernel_model.mm.user_spaces import UserSpaces
 
 USER_BASE, USER_FAR = 0x08000000, 0x7FC00000
 MACHINES = {
@@ -77,6 +78,7 @@ class FrameMachine(RuleBasedStateMachine):
         self.kernel.start_kernel()
         self.allocator, self.memmap = self.kernel.allocator, self.kernel.allocator.memmap
         self.blocks: list[tuple[int, int]] = []
+        self.programs = UserSpaces(self.kernel)
         self.spaces: dict[int, int] = {}
         self.file = new_space(self.kernel)
         self.index = 0
@@ -153,7 +155,7 @@ class FrameMachine(RuleBasedStateMachine):
     @rule()
     def start_program(self) -> None:
         try:
-            pgd = self.kernel.page_tables.pgd_alloc()
+            pgd = self.programs.start()
         except EndlessLoop:
             return
         if pgd:
@@ -167,7 +169,7 @@ class FrameMachine(RuleBasedStateMachine):
             base = USER_FAR if self.spaces[pgd] % 5 == 0 else USER_BASE
             vaddr = base + self.spaces[pgd] * 4096
             try:
-                pfn = self.kernel.user_memory.new_page(pgd, vaddr, PAGE_SHARED)
+                pfn = self.programs.new_page(pgd, vaddr, PAGE_SHARED)
             except EndlessLoop:
                 return
             if pfn < 0:
@@ -179,11 +181,11 @@ class FrameMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 3), start=st.integers(0, 400), write=st.booleans())
     def touch(self, which: int, start: int, write: bool) -> None:
         pgd = sorted(self.spaces)[which % len(self.spaces)]
-        numbers = list(self.kernel.user_memory.protections[pgd])
+        numbers = self.programs.page_numbers(pgd)
         first = start % len(numbers) if numbers else 0
         for number in numbers[first : first + 40]:
             try:
-                self.kernel.user_memory.handle_fault(pgd, number << 12, write=write)
+                self.programs.handle_fault(pgd, number << 12, write=write)
             except EndlessLoop:
                 return
 
@@ -192,8 +194,7 @@ class FrameMachine(RuleBasedStateMachine):
     def exit_program(self, which: int) -> None:
         pgd = sorted(self.spaces)[which % len(self.spaces)]
         del self.spaces[pgd]
-        self.kernel.user_memory.clear_page_tables(pgd)
-        self.kernel.page_tables.pgd_free(pgd)
+        self.programs.exit(pgd)
 
     @rule()
     def trim_page_tables(self) -> None:
@@ -236,7 +237,7 @@ class FrameMachine(RuleBasedStateMachine):
         for zone in list(for_each_zone(self.kernel.image)) * 2:
             classzone = self.allocator.zone(zone.vaddr)
             self.kernel.vmscan.refill_inactive(100)
-            self.kernel.user_memory.swap_out(classzone)
+            self.programs.swap_out(classzone)
             if write:
                 self.kernel.vmscan.shrink_cache(20, classzone, GFP_KERNEL, 1)
         if back:
@@ -285,8 +286,7 @@ class FrameMachine(RuleBasedStateMachine):
         if not hasattr(self, "kmapped"):
             return
         for pgd in list(self.spaces):
-            self.kernel.user_memory.clear_page_tables(pgd)
-            self.kernel.page_tables.pgd_free(pgd)
+            self.programs.exit(pgd)
         assert not any(self.kernel.swap_areas.counts(0)[1:])
         assert self.kernel.swap_cache.swapper_space
         self.each_frame_has_one_owner()

@@ -206,7 +206,7 @@ def test_model_announces_a_process_from_beginning_to_end() -> None:
     assert all(ledger.owner(pfn) is not None for pfn in pfns.tolist())
     assert ledger.owner(planted.mm >> 12) is not None
     planted.machine.cpu.load_cr3(0x101000)
-    kernel.user_memory.clear_page_tables(planted.mm)
+    kernel.memory.zap_page_range(planted.spaces.mm(planted.mm), 0, 0xC0000000)
     assert not len(ledger.pages(planted.mm)[0])
     assert not any(ledger.owner(pfn) for pfn in pfns.tolist())
 

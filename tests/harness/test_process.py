@@ -3,18 +3,18 @@
 
 import pytest
 
-from harness.architecture import CR0_PG, ControlRegisters
 from harness.elf import load_elf
 from harness.guests import guest_path
 from harness.machine import Limits, Machine
-from harness.mmu_spec import walk
-from harness.monitors.frames import FrameLedger
 from harness.process import Process
+from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput
 from kernel_model.kernel import Kernel
-from kernel_model.mm.buddy import Buddy
+from kernel_model.mm.mmzone import for_each_zone
+from tests.harness.frame_accounting import check_machine
 from tests.harness.test_machine import CONFIGS, MIB, name
+from tests.kernel_model.mm.user_spaces import UserSpaces
 
 KERNEL = 0xC0101000
 
@@ -64,23 +64,20 @@ def test_trespassers_end_by_the_right_fault(machine: Machine) -> None:
 
 @pytest.mark.book("3.5")
 def test_nothing_of_a_program_stays(machine: Machine) -> None:
-    ledger = FrameLedger().listen(machine.kernel.image.events)
-    process(machine, "hello").run()
-    allocator = machine.kernel.allocator
-    cached = machine.kernel.statics.boot_cpu_data.pgtable_cache_sz
-    free = allocator.nr_free_pages()
+    spaces, statics = UserSpaces(machine.kernel), machine.kernel.statics
+    free, owners = spaces.free_frames(), _owners(machine)
     for _ in range(3):
         process(machine, "hello").run()
-    assert allocator.nr_free_pages() == free
-    assert machine.kernel.statics.boot_cpu_data.pgtable_cache_sz == cached
-    assert machine.kernel.statics.nr_inactive_pages == 0
-    assert machine.cpu.control.cr3 == 0x101000
-    assert all(owner in ("page table", "page directory") for owner in _owners(ledger, machine))
+        assert spaces.free_frames() == free
+        assert _owners(machine) == owners
+        assert statics.nr_inactive_pages == statics.nr_active_pages == 0
+        assert machine.cpu.control.cr3 == 0x101000
+        check_machine(machine.kernel, machine.ledger)
 
 
-def _owners(ledger: FrameLedger, machine: Machine) -> set[str]:
-    frames = range(machine.ram.frames)
-    return {owner for pfn in frames if (owner := ledger.owner(pfn)) is not None}
+def _owners(machine: Machine) -> dict[int, str]:
+    frames, ledger = range(machine.ram.frames), machine.ledger
+    return {pfn: owner for pfn in frames if (owner := ledger.owner(pfn)) is not None}
 
 
 def test_a_program_that_does_not_fit_is_refused_and_leaves_nothing() -> None:
@@ -89,47 +86,41 @@ def test_a_program_that_does_not_fit_is_refused_and_leaves_nothing() -> None:
     held = []
     while allocator.nr_free_pages() > 40 and (page := allocator.alloc_page(0x20)):
         held.append(page)
-    free = allocator.nr_free_pages()
+    free = UserSpaces(machine.kernel).free_frames()
     with pytest.raises(BadInput, match="more --ram"):
         process(machine, "hello")
-    tables = machine.kernel.statics.boot_cpu_data.pgtable_cache_sz
-    assert allocator.nr_free_pages() + tables == free
+    assert UserSpaces(machine.kernel).free_frames() == free
 
 
 def test_arguments_reach_the_stack() -> None:
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
     running = process(machine, "hello", b"one", b"two")
-    machine.cpu.load_cr3(running.pgd)
-    assert int.from_bytes(running.read(running.esp, 4), "little") == 3
-    first = int.from_bytes(running.read(running.esp + 8, 4), "little")
-    assert running.read(first, 4) == b"one\0"
+    with running.current():
+        assert running.uaccess.get_user(running.esp) == 3
+        first = running.uaccess.get_user(running.esp + 8)
+        assert running.read(first or 0, 4) == b"one\0"
+        assert running.uaccess.strncpy_from_user(first or 0, 100) == b"one"
     running.release()
-    with pytest.raises(BadInput, match="longer than half of the stack"):
-        process(machine, "hello", b"x" * 80_000)
+    with pytest.raises(BadInput, match="arguments are longer than 128 KiB"):
+        process(machine, "hello", b"x" * 140_000)
 
 
 def test_swap_brings_pages_back_under_a_running_program() -> None:
-    """Every page of the program is pushed out before it runs; it must not notice."""
+    """Every page that it has when it starts is pushed out; it must not notice."""
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB, swap_pages=1024)))
-    running = process(machine, "hello")
-    vmscan, zone = machine.kernel.vmscan, _zone_of(machine, running)
-    for _ in range(4):
-        machine.kernel.user_memory.swap_out(zone)
-        vmscan.shrink_cache(1000, zone, 0x1F0, 1)
-    used = machine.kernel.config.swap_pages - 1 - machine.kernel.statics.nr_swap_pages
-    assert used == len(running.pages)
+    kernel, running = machine.kernel, process(machine, "hello")
+    zones = [kernel.allocator.zone(zone.vaddr) for zone in for_each_zone(kernel.image)]
+    for zone in zones * 4:
+        kernel.vmscan.refill_inactive(1000)
+        kernel.swapper.swap_out(zone)
+        kernel.vmscan.shrink_cache(1000, zone, 0x1F0, 1)
+    assert kernel.spaces.areas.mm(running.mm).rss == 0
+    assert kernel.statics.nr_swap_pages < kernel.config.swap_pages - 1
     ended = running.run()
     assert ended.status == 0
     assert bytes(running.written[1]) == b"hello, ring 3\n"
-    assert machine.kernel.statics.nr_swap_pages == machine.kernel.config.swap_pages - 1
-
-
-def _zone_of(machine: Machine, running: Process) -> Buddy:
-    """The zone that the program's pages lie in."""
-    paddr = walk(machine.ram, ControlRegisters(CR0_PG | 1, running.pgd, 0x90), running.esp).paddr
-    assert paddr is not None
-    allocator = machine.kernel.allocator
-    return allocator.page_zone(allocator.memmap.page(paddr >> 12))
+    assert machine.faults[FaultKind.MAJOR] > 1
+    assert kernel.statics.nr_swap_pages == kernel.config.swap_pages - 1
 
 
 def test_limits_stop_a_program() -> None:

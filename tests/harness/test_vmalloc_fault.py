@@ -11,7 +11,7 @@ from harness.elf import load_elf
 from harness.guests import guest_path
 from harness.machine import GuestDied
 from harness.process import Process
-from kernel_model.arch_i386.fault import PageFaults
+from kernel_model.arch_i386.fault import FaultKind, PageFaults
 from kernel_model.image import SWAPPER_PG_DIR
 from tests.harness.vmalloc_machine import PAGE, SHAPES, TABLE, VmallocMachine, expected_sum
 
@@ -115,7 +115,7 @@ def test_the_guard_page_is_no_vmalloc_fault(vm: VmallocMachine) -> None:
 def test_planted_fault_handler_that_serves_nothing(
     vm: VmallocMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PageFaults, "do_page_fault", lambda *_: None)
+    monkeypatch.setattr(PageFaults, "do_page_fault", lambda *_: FaultKind.OOPS)
     addr = new_area(vm)
     vm.enter(vm.spaces[0])
     if vm.lazy:
@@ -146,6 +146,7 @@ def test_a_system_call_touches_what_the_process_does_not_have(vm: VmallocMachine
     addr = new_area(vm)
     vm.enter()
     vm.store(addr, PAGES, 3)
+    vm.enter(running.pgd)
     ended = running.run()
     assert ended.status == 0
     assert set(sums) == {expected_sum(addr, PAGES, 3)}
@@ -167,6 +168,7 @@ def test_an_oops_in_a_system_call_is_no_signal(vm: VmallocMachine) -> None:
 def test_ring_3_gets_a_signal_and_fills_nothing(vm: VmallocMachine) -> None:
     running = process(vm, addr := vm.vmalloc.start + 123 * PAGE)
     assert vm.vmalloc.vmalloc(PAGES * PAGE) <= addr
+    pgd = running.pgd
     ended = running.run()
     assert ended.signal_name == "SIGSEGV"
     assert ended.report is not None
@@ -174,7 +176,7 @@ def test_ring_3_gets_a_signal_and_fills_nothing(vm: VmallocMachine) -> None:
     if vm.lazy:
         # pgd_free() kept the directory as it was.
         assert "error code 4 (U)" in ended.report.reason
-        assert vm.entry(running.pgd, addr) == 0
+        assert vm.entry(pgd, addr) == 0
         assert vm.entry(SWAPPER_PG_DIR, addr) != 0
     else:
         assert "error code 5 (P|U)" in ended.report.reason

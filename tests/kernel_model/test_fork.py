@@ -2,13 +2,14 @@
 """Address spaces are counted, listed, copied for a child, emptied for a new program."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.replay.vma import VmaMachine
 from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.errors import KernelBug
-from kernel_model.exec import STACK_TOP, Exec
+from kernel_model.exec import STACK_TOP, BinaryParameters, Exec
 from kernel_model.fork import CLONE_VM, Fork
 from kernel_model.lists import Lists
 from kernel_model.mm.address_spaces import AddressSpaces
@@ -58,7 +59,7 @@ def test_a_new_address_space_is_empty_and_has_one_user(machine: VmaMachine) -> N
 def test_init_mm_is_the_kernels_own(machine: VmaMachine) -> None:
     statics = machine.kernel.statics
     init_mm = statics.init_mm
-    assert (init_mm.mm_users, init_mm.mm_count, init_mm.pgd) == (2, 1, 0xC0101000)
+    assert (init_mm.mm_users, init_mm.mm_count, init_mm.pgd) == (2, 2, 0xC0101000)
     assert (init_mm.mmap, init_mm.map_count) == (0, 0)
     assert statics.swap_mm == machine.kernel.image.symbol("init_mm")
     assert statics.max_map_count == 65536
@@ -122,8 +123,10 @@ def test_swapping_goes_on_with_the_next_when_its_address_space_ends(machine: Vma
 
 
 def test_init_mm_never_goes(machine: VmaMachine) -> None:
+    init_mm = machine.kernel.image.symbol("init_mm")
+    machine.fork.mmdrop(init_mm)  # what the idle task borrows
     with pytest.raises(KernelBug, match=r"fork\.c:267"):
-        machine.fork.mmdrop(machine.kernel.image.symbol("init_mm"))
+        machine.fork.mmdrop(init_mm)
 
 
 def test_a_thread_of_the_kernel_has_nothing_to_copy(machine: VmaMachine) -> None:
@@ -136,8 +139,11 @@ def test_a_thread_of_the_kernel_has_nothing_to_copy(machine: VmaMachine) -> None
 
 def new_exec(machine: VmaMachine) -> tuple[Exec, list[tuple[int, int]]]:
     switches: list[tuple[int, int]] = []
-    activate = lambda old, new: switches.append((old, new))  # noqa: E731
-    return Exec(machine.kernel.image, machine.spaces, machine.fork, activate), switches
+    kernel = machine.kernel
+    context: Any = SimpleNamespace(activate_mm=lambda old, new: switches.append((old, new)))
+    memory: Any = None  # no argument has a page here
+    program = Exec(kernel.image, kernel.allocator, machine.spaces, memory, machine.fork, context)
+    return program, switches
 
 
 @pytest.mark.book("4.3.3")
@@ -165,16 +171,20 @@ def test_a_thread_of_the_kernel_gives_back_what_it_borrowed(machine: VmaMachine)
     program, switches = new_exec(machine)
     task, init_mm = machine.kernel.image.current_task, machine.kernel.image.symbol("init_mm")
     task.mm, task.active_mm = 0, init_mm
+    count = machine.kernel.statics.init_mm.mm_count
     machine.kernel.statics.init_mm.mm_count += 1
     assert program.exec_mmap() == 0
-    assert machine.kernel.statics.init_mm.mm_count == 1
+    assert machine.kernel.statics.init_mm.mm_count == count
     assert switches == [(init_mm, machine.mm)]
 
 
 def test_the_stack_reaches_to_the_top_and_grows(machine: VmaMachine) -> None:
     program, _ = new_exec(machine)
     program.exec_mmap()
-    assert program.setup_arg_pages(STACK_TOP - 5000) == 0
+    arguments = BinaryParameters()
+    arguments.p -= 5000 - 4
+    assert program.setup_arg_pages(arguments) == 0
+    assert arguments.p == STACK_TOP - 5000
     pages = pages_of(machine, machine.mm)
     assert {number * PAGE for number in pages} == {STACK_TOP - 2 * PAGE, STACK_TOP - PAGE}
     assert {page.flags for page in pages.values()} == {0x177}

@@ -25,8 +25,11 @@ class PageOperations(Protocol):
     def move_page_tables(self, mm: int, new_addr: int, old_addr: int, length: int) -> int:
         """Move PTEs. Nonzero when memory ran out; then everything is where it was."""
 
-    def change_protection(self, start: int, end: int, newprot: int) -> None:
-        """Give the pages of the current process other protection bits, and flush."""
+    def change_protection(self, start: int, end: int, newprot: int, newflags: int) -> None:
+        """Give the pages of the current process other protection bits, and flush.
+
+        The VMA over them has ``newflags`` already.
+        """
 
     def copy_page_range(self, dst: int, src: int, vma: int) -> int:
         """Copy the PTEs of a VMA for a child; 0, or ``-ENOMEM`` half way through."""

@@ -26,14 +26,15 @@ from harness.monitors.frames import FrameLedger
 from kernel_model.arch_i386.pgalloc import PageTables
 from kernel_model.arch_i386.pgtable import PAGE_READONLY, PAGE_SHARED
 from kernel_model.config import MIB, Highmem, KernelConfig
-from kernel_model.errors import EndlessLoop, KernelBug, MmucheckError
+from kernel_model.errors import EndlessLoop, MmucheckError
 from kernel_model.kernel import Kernel
 from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.gfp import GFP_KERNEL
-from kernel_model.mm.memory import UserMemory
+from kernel_model.mm.memory.fault import FaultHandler
 from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.swapfile import SwapAreas
+from tests.kernel_model.mm.user_spaces import UserSpaces
 
 PAGE = 4096
 BASE = 0x08048000
@@ -54,22 +55,20 @@ class Programs:
         self.kernel = Kernel(config)
         self.ledger = FrameLedger().listen(self.kernel.image.events)
         self.kernel.start_kernel()
-        self.memory = self.kernel.user_memory
+        self.memory = UserSpaces(self.kernel)
         self._cr4 = CR4_PAE if config.pae else 0
         self.at_start = self.free_frames()
         self.swap_at_start = int(self.kernel.statics.nr_swap_pages)
 
     def free_frames(self) -> int:
-        """Frames that are free, or kept for the next page table."""
-        kept = int(self.kernel.statics.boot_cpu_data.pgtable_cache_sz)
-        return self.kernel.allocator.nr_free_pages() + kept
+        """Frames that are free, or kept for the next page table or object."""
+        return self.memory.free_frames()
 
     def start(self) -> int:
-        return self.kernel.page_tables.pgd_alloc()
+        return self.memory.start()
 
     def exit(self, pgd: int) -> None:
-        self.memory.clear_page_tables(pgd)
-        self.kernel.page_tables.pgd_free(pgd)
+        self.memory.exit(pgd)
 
     def paddr(self, pgd: int, vaddr: int, access: Access) -> int:
         """Where the CPU finds the page, after the faults that it takes; -1: refused."""
@@ -113,7 +112,7 @@ class Programs:
         assert statics.page_cache_size == 0
         assert statics.nr_active_pages == statics.nr_inactive_pages == 0
         assert not any(self.kernel.swap_areas.counts(0)[1:])
-        assert not self.memory.protections
+        assert not self.memory.tasks
 
 
 def pattern(number: int) -> bytes:
@@ -194,7 +193,7 @@ class UserMachine(RuleBasedStateMachine):
         meant: Counter[int] = Counter()
         frames: Counter[int] = Counter()
         for pgd, vaddr in self.contents:
-            pte = kernel.tables.entry(memory._ptep(pgd, vaddr))
+            pte = kernel.tables.entry(memory.ptep(pgd, vaddr))
             assert pte
             if pte & 1:
                 frames[pte >> 12] += 1
@@ -221,7 +220,7 @@ class UserMachine(RuleBasedStateMachine):
         for pgd in self.spaces:
             numbers, pfns, _ = self.programs.ledger.pages(pgd)
             for number, pfn in zip(numbers.tolist(), pfns.tolist(), strict=True):
-                pte = kernel.tables.entry(memory._ptep(pgd, number << 12))
+                pte = kernel.tables.entry(memory.ptep(pgd, number << 12))
                 assert (pte & 1, pte >> 12) == (1, pfn)
 
     def teardown(self) -> None:
@@ -250,11 +249,15 @@ def writing_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_page_comes_back_writable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its slot stays what it was, and is what the page is when it is evicted again, clean."""
-    monkeypatch.setattr("kernel_model.mm.memory.pte_wrprotect", lambda pte: pte | 2)
-    real = UserMemory._slot_for
-    monkeypatch.setattr(
-        UserMemory, "_slot_for", lambda self, page, *, dirty: real(self, page, dirty=False)
-    )
+    real = FaultHandler._map
+
+    def writable(
+        self: Any, pgd: int, vaddr: int, ptep: int, pte: int, *rest: Any, **own: Any
+    ) -> None:
+        real(self, pgd, vaddr, ptep, pte | 2, *rest, **own)
+
+    monkeypatch.setattr(FaultHandler, "_map", writable)
+    monkeypatch.setattr("kernel_model.mm.swap_out.pte_dirty", lambda pte: False)
 
 
 def slots_leak_on_exit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +319,7 @@ def programs(request: pytest.FixtureRequest) -> Programs:
 
 
 def out(programs: Programs, pgd: int, vaddr: int) -> bool:
-    pte = programs.kernel.tables.entry(programs.memory._ptep(pgd, vaddr))
+    pte = programs.kernel.tables.entry(programs.memory.ptep(pgd, vaddr))
     return bool(pte) and not pte & 1
 
 
@@ -333,7 +336,9 @@ def test_a_page_goes_out_when_it_was_not_used_lately(programs: Programs) -> None
     programs.evict()
     assert out(programs, pgd, BASE)
     assert programs.swap_at_start - programs.kernel.statics.nr_swap_pages == 1
-    assert programs.free_frames() == programs.at_start - (5 if programs._cr4 else 2)
+    # Two for task and stack, one each for its mm_struct, its VMA, its directory, a page table; PAE
+    # has three middle directories more.
+    assert programs.free_frames() == programs.at_start - (9 if programs._cr4 else 6)
     programs.exit(pgd)
     programs.nothing_is_left()
 
@@ -384,7 +389,6 @@ def test_faults_that_nothing_can_help(programs: Programs) -> None:
     pgd = one_page(programs, PAGE_READONLY)
     memory = programs.memory
     assert not memory.handle_fault(pgd, BASE, write=True)
-    assert not memory.handle_fault(pgd, BASE, write=False)  # it is there: not a matter of paging
     assert not memory.handle_fault(pgd, BASE + PAGE, write=False)
     assert not memory.handle_fault(pgd, FAR, write=False)
     assert not memory.handle_fault(pgd, 0xC0100000, write=False)
@@ -396,14 +400,18 @@ def test_faults_that_nothing_can_help(programs: Programs) -> None:
     assert programs.paddr(pgd, BASE, Access.WRITE) == -1
 
 
-def test_a_page_is_not_mapped_twice(programs: Programs) -> None:
+def test_mapping_a_place_again_gives_a_fresh_page(programs: Programs) -> None:
+    """What was there is gone, frame or slot; the new page is all zeros until it is written."""
     pgd = one_page(programs)
-    free = programs.free_frames()
+    free, slots = programs.free_frames(), int(programs.kernel.statics.nr_swap_pages)
     for _ in range(2):
-        with pytest.raises(KernelBug, match=f"the page at {BASE:#x} is mapped already"):
-            programs.memory.new_page(pgd, BASE, PAGE_SHARED)
-        programs.evict()  # nor while it is out
-    assert programs.free_frames() >= free
+        assert programs.memory.new_page(pgd, BASE, PAGE_SHARED) > 0
+        assert not any(programs.read(pgd, BASE))
+        assert programs.free_frames() == free
+        programs.write(pgd, BASE, pattern(7))
+        programs.evict()
+    assert programs.memory.new_page(pgd, BASE, PAGE_SHARED) > 0
+    assert programs.kernel.statics.nr_swap_pages == slots
     programs.exit(pgd)
     programs.nothing_is_left()
 

@@ -11,6 +11,7 @@ from kernel_model.config import MIB, KernelConfig
 from kernel_model.errors import KernelPanic
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.oom_kill import Candidate, OomKiller, badness, int_sqrt, select_bad_process
+from tests.kernel_model.mm.user_spaces import UserSpaces
 
 DAYS = 86400
 
@@ -116,10 +117,11 @@ def test_a_machine_without_processes_has_no_killer() -> None:
 def test_who_is_killed_makes_room_for_the_one_that_asked(swap_pages: int) -> None:
     """The whole way: user pages fill memory and swap; the next one costs a life, not a failure."""
     kernel, oom = killer(swap_pages=swap_pages)
-    memory, pgds = kernel.user_memory, [kernel.page_tables.pgd_alloc() for _ in range(2)]
-    victim, survivor = pgds
+    memory = UserSpaces(kernel)
+    victim, survivor = memory.start(), memory.start()
+    killed = kernel.tasks.view(memory.tasks[victim])
     oom.processes = [
-        process(7, 400, kill=lambda: memory.clear_page_tables(victim)),
+        process(7, 400, kill=lambda: kernel.memory.zap_page_range(int(killed.mm), 0, 0xC0000000)),
         process(8, 10),
     ]
     number = 0
@@ -129,6 +131,6 @@ def test_who_is_killed_makes_room_for_the_one_that_asked(swap_pages: int) -> Non
         number += 1
         assert number < 2000
     assert not oom.processes[1].dying
-    assert not memory.protections.get(victim)
-    assert len(memory.protections[survivor]) == number - 300
+    assert kernel.spaces.areas.mm(memory.mm(victim)).rss == 0
+    assert len(memory.page_numbers(survivor)) == number - 300
     assert kernel.allocator.nr_free_pages() > 200

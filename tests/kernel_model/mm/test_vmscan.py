@@ -25,6 +25,7 @@ from kernel_model.mm.mmzone import Zone, for_each_zone
 from kernel_model.mm.page_flags import PG_ACTIVE, PG_DIRTY, PG_LAUNDER, PG_LOCKED, PG_REFERENCED
 from kernel_model.mm.vmscan import Vmscan
 from tests.kernel_model.mm.cached_pages import FreedFrames, cache_page, new_space, swap_page
+from tests.kernel_model.mm.user_spaces import UserSpaces
 
 
 @pytest.fixture
@@ -431,13 +432,14 @@ def test_an_allocation_that_may_not_write_is_helped_by_kswapd(kernel: Kernel) ->
 
 def test_frames_that_processes_map_are_swapped_out_for_a_request() -> None:
     kernel = boot(KernelConfig(ram=6 * MIB, swap_pages=200))
-    pgd = kernel.page_tables.pgd_alloc()
+    spaces = UserSpaces(kernel)
+    pgd = spaces.start()
     number, low = 0, int(kernel.statics.nr_swap_pages)
     while kernel.statics.nr_swap_pages == low:
-        assert kernel.user_memory.new_page(pgd, 0x08048000 + (number << 12), 0x67) > 0
+        assert spaces.new_page(pgd, 0x08048000 + (number << 12), 0x67) > 0
         number += 1
     assert kernel.allocator.nr_free_pages() > 0
     for _ in range(100):
-        assert kernel.user_memory.new_page(pgd, 0x08048000 + (number << 12), 0x67) > 0
+        assert spaces.new_page(pgd, 0x08048000 + (number << 12), 0x67) > 0
         number += 1
     assert low - kernel.statics.nr_swap_pages >= 100

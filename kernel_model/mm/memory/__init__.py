@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pages of user address spaces.
+
+Models linux-2.4.22 ``mm/memory.c`` (book 3.3 to 3.5, 4.6). :class:`Memory` is all of it for one
+machine, put together from its parts: page tables (:mod:`~kernel_model.mm.memory.tables`), faults
+(:mod:`~kernel_model.mm.memory.fault`), taking pages away (:mod:`~kernel_model.mm.memory.zap`),
+sharing them (:mod:`~kernel_model.mm.memory.copy`), changing entries
+(:mod:`~kernel_model.mm.memory.change`), mapping devices (:mod:`~kernel_model.mm.memory.remap`),
+and looking from the kernel (:mod:`~kernel_model.mm.memory.follow`).
+
+The events that these parts announce say what each address was meant to hold, from the VMA and
+from what happened to the page; the page tables are what gets checked.
+"""
+
+from kernel_model.mm.memory.fault import NOPAGE_OOM, NOPAGE_SIGBUS, Fault
+from kernel_model.mm.memory.memory import Memory
+
+__all__ = ["NOPAGE_OOM", "NOPAGE_SIGBUS", "Fault", "Memory"]

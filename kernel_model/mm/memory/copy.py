@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sharing the pages of one address space with another, at fork.
+
+Models linux-2.4.22 ``mm/memory.c: copy_page_range()`` (book 4.4, 4.6). What may be written and
+is private becomes read-only on both sides, so that the next write of either makes a copy. In
+RAM: the PTEs of both, counts of frames and of swap slots, ``mm->rss``.
+
+What can fail: no memory for a page table; what was shared so far stays, for ``exit_mmap()`` of
+the child to take away.
+"""
+
+from kernel_model.arch_i386.page import PAGE_OFFSET
+from kernel_model.arch_i386.pgtable import (
+    PAGE_ACCESSED,
+    PAGE_DIRTY,
+    PAGE_RW,
+    pte_pfn,
+    pte_present,
+)
+from kernel_model.image import KernelImage
+from kernel_model.mm.memory.rights import user_rights
+from kernel_model.mm.memory.tables import UserTables
+from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.page_flags import PG_RESERVED
+from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.structs.mm import VM_MAYWRITE, VM_SHARED
+
+
+class PageCopier:
+    """``copy_page_range()`` of one machine."""
+
+    def __init__(
+        self, image: KernelImage, allocator: PageAllocator, tables: UserTables, areas: SwapAreas
+    ) -> None:
+        self._events = image.events
+        self._words = image.ram.words
+        self._statics = image.statics
+        self._allocator = allocator
+        self._memmap = allocator.memmap
+        self._tables = tables
+        self._areas = areas
+        vma = image.structs.vm_area_struct
+        self._vm_start, self._vm_end = vma.word("vm_start"), vma.word("vm_end")
+        self._vm_flags = vma.word("vm_flags")
+        self._rss = image.structs.mm_struct.word("rss")
+
+    def copy_page_range(self, dst: int, src: int, vma: int) -> int:
+        """Map in ``dst`` what ``src`` has mapped in ``vma``. 0, or -1 when memory is out.
+
+        The caller flushes the TLB of ``src``: entries of it have lost their write permission.
+        """
+        words, tables, entries = self._words, self._tables, self._tables.tables
+        at = vma - PAGE_OFFSET >> 2
+        start, end = words[at + self._vm_start], words[at + self._vm_end]
+        flags = words[at + self._vm_flags]
+        dst_pgd, src_pgd = tables.pgd(dst), tables.pgd(src)
+        rss, shift = (dst - PAGE_OFFSET >> 2) + self._rss, tables.shape.pmd_shift
+        rights = user_rights(flags)
+        # The child has not used the page yet; of a shared one, the parent's dirt is the parent's.
+        not_inherited = ~(PAGE_ACCESSED | (PAGE_DIRTY if flags & VM_SHARED else 0))
+        write_protect = flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
+        table, distance = -1, 0
+        for vaddr, src_pte in tables.ptes(src_pgd, start, end):
+            if vaddr >> shift != table:
+                table = vaddr >> shift
+                dst_pte = tables.pte_alloc(dst_pgd, vaddr)
+                if not dst_pte:
+                    return -1
+                distance = dst_pte - src_pte
+            pte = entries.entry(src_pte)
+            if not pte_present(pte):
+                self._areas.swap_duplicate(pte)
+                entries.set_pte(src_pte + distance, pte)
+                continue
+            self._events.page_mapped(dst_pgd, vaddr, pte_pfn(pte), rights)
+            if self._counted(pte):
+                if write_protect and pte & PAGE_RW:
+                    self._events.page_mapped(src_pgd, vaddr, pte_pfn(pte), rights)
+                    pte &= ~PAGE_RW
+                    entries.set_pte(src_pte, pte)
+                pte &= not_inherited
+                self._allocator.get_page(self._memmap.page(pte_pfn(pte)))
+                words[rss] += 1
+            entries.set_pte(src_pte + distance, pte)
+        return 0
+
+    def _counted(self, pte: int) -> bool:
+        """Whether the frame of ``pte`` has users: no device, and not reserved."""
+        pfn = pte_pfn(pte)
+        if pfn >= self._statics.max_mapnr:
+            return False
+        return not self._memmap.test(self._memmap.page(pfn), PG_RESERVED)

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a page fault in a good area comes to: a page, or the reason why there is none.
+
+Models linux-2.4.22 ``mm/memory.c``: ``handle_mm_fault()``, ``handle_pte_fault()``,
+``do_anonymous_page()``, ``do_no_page()``, ``do_swap_page()``, ``do_wp_page()`` (book 4.6). In
+RAM: PTEs, ``mm->rss``, frames and their counts, swap slots.
+
+What can fail: no memory, and pages that their file does not have: see :class:`Fault`. Whatever
+comes of it, nothing is left half done.
+"""
+
+import enum
+
+from kernel_model.arch_i386.highmem import DirectMapping, KmType
+from kernel_model.arch_i386.page import PAGE_MASK, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
+from kernel_model.arch_i386.pgtable import (
+    PAGE_ACCESSED,
+    PAGE_DIRTY,
+    PAGE_RW,
+    mk_pte,
+    pte_pfn,
+    pte_present,
+)
+from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.image import EMPTY_ZERO_PAGE, KernelImage
+from kernel_model.mm.gfp import GFP_HIGHUSER
+from kernel_model.mm.memory.rights import user_rights
+from kernel_model.mm.memory.tables import UserTables
+from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.page_flags import PG_LOCKED, PG_RESERVED
+from kernel_model.mm.swap_state import SwapCache
+from kernel_model.structs.mm import VM_SHARED
+
+ZERO_PFN = EMPTY_ZERO_PAGE // PAGE_SIZE
+NOPAGE_SIGBUS = 0
+NOPAGE_OOM = -1
+"""What ``vm_ops->nopage(vma, address)`` returns instead of a ``struct page *`` with a reference."""
+
+
+class Fault(enum.IntEnum):
+    """What ``handle_mm_fault()`` returns."""
+
+    OOM = -1
+    SIGBUS = 0
+    MINOR = 1
+    MAJOR = 2
+
+
+class FaultHandler:
+    """``handle_mm_fault()`` of one machine."""
+
+    def __init__(
+        self,
+        image: KernelImage,
+        allocator: PageAllocator,
+        tables: UserTables,
+        swap: SwapCache,
+        highmem: DirectMapping,
+        tlb: Tlb,
+    ) -> None:
+        self._printk = image.printk
+        self._ram = image.ram
+        self._events = image.events
+        self._words = image.ram.words
+        self._statics = image.statics
+        self._allocator = allocator
+        self._memmap = allocator.memmap
+        self._lru = allocator.lru
+        self._tables = tables
+        self._entries = tables.tables
+        self._swap = swap
+        self._highmem = highmem
+        self._tlb = tlb
+        self._functions = image.functions
+        vma = image.structs.vm_area_struct
+        self._vm_flags, self._vm_page_prot = vma.word("vm_flags"), vma.word("vm_page_prot")
+        self._vm_ops = vma.word("vm_ops")
+        self._nopage = image.structs.vm_operations_struct.word("nopage")
+        self._rss = image.structs.mm_struct.word("rss")
+
+    def handle_mm_fault(self, mm: int, vma: int, address: int, write_access: bool) -> Fault:
+        """Bring in the page at ``address``, which ``vma`` says may be accessed so."""
+        pgd = self._tables.pgd(mm)
+        ptep = self._tables.pte_alloc(pgd, address)
+        if not ptep:
+            return Fault.OOM
+        vaddr, pte = address & PAGE_MASK, self._entries.entry(ptep)
+        if not pte:
+            return self._do_no_page(mm, pgd, vma, vaddr, ptep, write_access)
+        if not pte_present(pte):
+            return self._do_swap_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
+        if write_access and not pte & PAGE_RW:
+            return self._do_wp_page(mm, pgd, vma, vaddr, ptep, pte)
+        # Somebody else was faster, or the TLB was behind: the entry is good, say so again.
+        used = PAGE_ACCESSED | (PAGE_DIRTY if write_access else 0)
+        self._entries.set_pte(ptep, pte | used)
+        self._tlb.flush_tlb_page(pgd, vaddr)
+        return Fault.MINOR
+
+    # -- the page comes ------------------------------------------------------------------------
+
+    def _map(self, pgd: int, vaddr: int, ptep: int, pte: int, flags: int, *, own: bool) -> None:
+        """An absent page becomes present: there is nothing in the TLB to flush."""
+        self._events.page_mapped(pgd, vaddr, pte_pfn(pte), user_rights(flags, own=own))
+        self._entries.set_pte(ptep, pte)
+        self._tlb.update_mmu_cache(vaddr, pte)
+
+    def _do_no_page(
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
+    ) -> Fault:
+        """The first touch of a page: from whoever provides for the VMA, or anonymous."""
+        at = vma - PAGE_OFFSET >> 2
+        words = self._words
+        flags, prot = words[at + self._vm_flags], words[at + self._vm_page_prot]
+        vm_ops = words[at + self._vm_ops]
+        nopage = words[(vm_ops - PAGE_OFFSET >> 2) + self._nopage] if vm_ops else 0
+        if not nopage:
+            return self._do_anonymous_page(mm, pgd, vaddr, ptep, flags, prot, write_access)
+        page = self._functions.call(nopage, vma, vaddr)
+        if page == NOPAGE_SIGBUS:
+            return Fault.SIGBUS
+        if page == NOPAGE_OOM:
+            return Fault.OOM
+        own = write_access and not flags & VM_SHARED
+        if own and not (page := self._early_copy(page)):
+            return Fault.OOM
+        if not self._memmap.test(page, PG_RESERVED):
+            words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        pte = mk_pte(self._memmap.pfn(page), prot)
+        if write_access:
+            pte |= PAGE_DIRTY | PAGE_RW
+        self._map(pgd, vaddr, ptep, pte, flags, own=own)
+        return Fault.MAJOR
+
+    def _early_copy(self, page: int) -> int:
+        """A private page is written to at its first touch: the copy at once. 0: no memory."""
+        copy = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        if copy:
+            self.copy_user_highpage(copy, page)
+            self._lru.add(copy)
+        self._allocator.put_page(page)
+        return copy
+
+    def _do_anonymous_page(
+        self, mm: int, pgd: int, vaddr: int, ptep: int, flags: int, prot: int, write_access: bool
+    ) -> Fault:
+        """The zero page for who reads, a cleared frame for who writes."""
+        if not write_access:
+            self._map(pgd, vaddr, ptep, mk_pte(ZERO_PFN, prot) & ~PAGE_RW, flags, own=False)
+            return Fault.MINOR
+        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        if not page:
+            return Fault.OOM
+        self.clear_user_highpage(page)
+        self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        pte = mk_pte(self._memmap.pfn(page), prot) | PAGE_DIRTY | PAGE_RW
+        self._lru.add(page)
+        self._lru.mark_page_accessed(page)
+        self._map(pgd, vaddr, ptep, pte, flags, own=True)
+        return Fault.MINOR
+
+    def _do_swap_page(
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, entry: int, write_access: bool
+    ) -> Fault:
+        """A page comes back; one that is only read keeps its slot, to be dropped again cheaply."""
+        cached = self._swap.lookup(entry)
+        page = cached or self._swap.read(entry)
+        if not page:
+            return Fault.OOM
+        at, memmap = vma - PAGE_OFFSET >> 2, self._memmap
+        flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
+        self._lru.mark_page_accessed(page)
+        memmap.set_bit(page, PG_LOCKED)
+        self._swap.areas.swap_free(entry)
+        if self._swap.full:
+            self._swap.remove_exclusive(page)
+        self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        pte = mk_pte(memmap.pfn(page), prot)
+        own = write_access and self._swap.can_share(page)
+        if own:
+            pte |= PAGE_DIRTY | PAGE_RW
+        memmap.clear_bit(page, PG_LOCKED)
+        self._map(pgd, vaddr, ptep, pte, flags, own=own)
+        return Fault.MINOR if cached else Fault.MAJOR
+
+    # -- copy on write ------------------------------------------------------------------------
+
+    def _do_wp_page(self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int) -> Fault:
+        """A write to a read-only page: it becomes writable if nobody shares it, else a copy."""
+        memmap, at = self._memmap, vma - PAGE_OFFSET >> 2
+        flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
+        if pte_pfn(pte) >= self._statics.max_mapnr:
+            self._printk(f"do_wp_page: bogus page at address {vaddr:08x} (page {pte >> 12:#x})\n")
+            return Fault.OOM
+        old = memmap.page(pte_pfn(pte))
+        if self._reusable(old):
+            self._establish(pgd, vaddr, ptep, pte | PAGE_RW | PAGE_DIRTY | PAGE_ACCESSED, flags)
+            return Fault.MINOR
+        new = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        if not new:
+            return Fault.OOM
+        self.copy_user_highpage(new, old)
+        if memmap.test(old, PG_RESERVED):
+            self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        copied = mk_pte(memmap.pfn(new), prot) | PAGE_RW | PAGE_DIRTY
+        self._establish(pgd, vaddr, ptep, copied, flags)
+        self._lru.add(new)
+        self._allocator.put_page(old)
+        return Fault.MINOR
+
+    def _reusable(self, page: int) -> bool:
+        """Whether the process has the frame for itself. A locked frame is not waited for."""
+        memmap = self._memmap
+        if memmap.test(page, PG_LOCKED):
+            return False
+        memmap.set_bit(page, PG_LOCKED)
+        mine = not memmap.test(page, PG_RESERVED) and self._swap.can_share(page)
+        memmap.clear_bit(page, PG_LOCKED)
+        return mine
+
+    def _establish(self, pgd: int, vaddr: int, ptep: int, pte: int, flags: int) -> None:
+        """``establish_pte()``: another entry for a present page; the TLB may hold the old one."""
+        self._events.page_mapped(pgd, vaddr, pte_pfn(pte), user_rights(flags, own=True))
+        self._entries.set_pte(ptep, pte)
+        self._tlb.flush_tlb_page(pgd, vaddr)
+        self._tlb.update_mmu_cache(vaddr, pte)
+
+    # -- the contents of frames ----------------------------------------------------------------
+
+    def clear_user_highpage(self, page: int) -> None:
+        """Fill a frame with zeros, through an address that the kernel has or makes for it."""
+        vaddr = self._highmem.kmap_atomic(page, KmType.USER0)
+        paddr = self._memmap.pfn(page) << PAGE_SHIFT
+        self._ram.fill(paddr, PAGE_SIZE)
+        self._highmem.kunmap_atomic(vaddr, KmType.USER0)
+        self._tlb.processor.snoop(paddr, PAGE_SIZE)
+
+    def copy_user_highpage(self, to: int, source: int) -> None:
+        """Copy a frame into another one; both are mapped meanwhile."""
+        from_vaddr = self._highmem.kmap_atomic(source, KmType.USER0)
+        to_vaddr = self._highmem.kmap_atomic(to, KmType.USER1)
+        paddr = self._memmap.pfn(to) << PAGE_SHIFT
+        self._ram.write(paddr, self._ram.read(self._memmap.pfn(source) << PAGE_SHIFT, PAGE_SIZE))
+        self._highmem.kunmap_atomic(from_vaddr, KmType.USER0)
+        self._highmem.kunmap_atomic(to_vaddr, KmType.USER1)
+        self._tlb.processor.snoop(paddr, PAGE_SIZE)
