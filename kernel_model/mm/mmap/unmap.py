@@ -2,7 +2,7 @@
 """Taking address ranges away: whole VMAs, their ends, holes in their middle.
 
 Models linux-2.4.22 ``mm/mmap.c: do_munmap()``, ``unmap_fixup()``, ``free_pgtables()`` (book
-4.4.8). What can fail: ``-EINVAL`` for a range outside user space; ``-ENOMEM`` before anything
+4.4). What can fail: ``-EINVAL`` for a range outside user space; ``-ENOMEM`` before anything
 has changed, when there is no memory for the VMA that a hole needs or there are too many.
 """
 
