@@ -23,6 +23,7 @@ from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.memory.fault import ZERO_PFN
 from kernel_model.mm.mmzone import for_each_zone
+from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.slab_settling import settle
@@ -186,10 +187,12 @@ class ProcessMachine:
         return memmap.pfn(page) if page else 0
 
     def mapped_frames(self, pgd: int) -> int:
-        """How many pages of user space have a frame, the zero page aside, from the tables."""
+        """How many pages of user space have a frame that is not reserved, from the tables."""
         tables, entry = self.kernel.memory.tables, self.kernel.tables.entry
+        memmap = self.kernel.allocator.memmap
         ptes = [entry(ptep) for _, ptep in tables.ptes(pgd, 0, TASK_SIZE)]
-        return sum(1 for pte in ptes if pte & 0x81 and pte >> 12 != ZERO_PFN)
+        pages = [memmap.page(pte >> 12) for pte in ptes if pte & 0x81]
+        return sum(1 for page in pages if not memmap.test(page, PG_RESERVED))
 
     def rss(self, pgd: int) -> int:
         return int(self.kernel.spaces.areas.mm(self.spaces.mm(pgd)).rss)

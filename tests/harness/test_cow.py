@@ -67,7 +67,8 @@ COLUMNS = (0, 24, 38, 51, 64)
 AT = 0x50000000
 FIRST = 0x11110000
 """The first word of the page before the forks; the file and shared memory have it, too."""
-VIDEO_RAM = 0xA0000
+KERNEL_IMAGE = 0x3F0000
+"""A reserved frame in RAM that nothing uses: the space behind the kernel's data."""
 WRITTEN, OWN = AT + 8, 0x22220000
 """Where each stores its own word: so a copy shows by the first word that it was made."""
 
@@ -130,8 +131,7 @@ def reserved_frame(world: ProcessMachine, parent: int) -> None:
     """A driver maps what it does not share with anybody's accounts; the mapping is private."""
     world.map(AT)
     mm = world.spaces.mm(parent)
-    assert world.kernel.memory.remap_page_range(mm, AT, VIDEO_RAM, PAGE, PAGE_SHARED) == 0
-    world.machine.ram.fill(VIDEO_RAM, PAGE)
+    assert world.kernel.memory.remap_page_range(mm, AT, KERNEL_IMAGE, PAGE, PAGE_SHARED) == 0
 
 
 def shared_memory(world: ProcessMachine, parent: int, *, write: bool) -> None:
@@ -293,7 +293,7 @@ def test_locks_are_not_inherited_and_counters_are(world: ProcessMachine) -> None
 
 @pytest.mark.parametrize("what", [row.what for row in rows()])
 def test_each_copy_counts_what_it_has_mapped(world: ProcessMachine, what: str) -> None:
-    """``rss`` of a child is its present pages, the zero page aside; so it stays."""
+    """``rss`` of a child is its present pages, reserved frames aside; so it stays."""
     family = Family(world, what)
     for step in range(2):
         for member in family.members:
