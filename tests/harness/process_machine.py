@@ -8,6 +8,7 @@ fault came to, and each signal, is kept.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.binfmt_elf import ElfLoader
 from harness.elf import load_elf
@@ -36,14 +37,15 @@ MCL_CURRENT = 1
 BITS = {"P": 0x1, "W": 0x2, "U": 0x4, "N": 0x80, "A": 0x20, "D": 0x40}
 SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR", (9, 0): "SIGKILL"}
 
+_HIGH: dict[str, Any] = {"ram": 72 * MIB, "highmem_pages": 2048}
+"""Below 64 MiB of low memory the kernel ignores the boot parameter, and has no high memory."""
 CONFIGS = {
     "2-level": KernelConfig(ram=32 * MIB, swap_pages=256),
     "486": KernelConfig(ram=32 * MIB, swap_pages=256, cpu_model="486"),
     "SMP": KernelConfig(ram=32 * MIB, swap_pages=256, nr_cpus=2),
-    "highmem": KernelConfig(
-        ram=64 * MIB, swap_pages=256, highmem=Highmem.GB4, highmem_pages=6 << 8
-    ),
-    "PAE": KernelConfig(ram=64 * MIB, swap_pages=256, highmem=Highmem.GB64, highmem_pages=6 << 8),
+    "highmem": KernelConfig(swap_pages=256, highmem=Highmem.GB4, **_HIGH),
+    "debug highmem": KernelConfig(swap_pages=256, highmem=Highmem.GB4, debug_highmem=True, **_HIGH),
+    "PAE": KernelConfig(swap_pages=256, highmem=Highmem.GB64, **_HIGH),
 }
 
 
@@ -75,6 +77,7 @@ class ProcessMachine:
     def __post_init__(self) -> None:
         self.machine = Machine(Kernel(self.config), image=self._image())
         self.kernel = kernel = self.machine.kernel
+        assert bool(kernel.highmem.highmem_pages) == (self.config.highmem is not Highmem.NONE)
         self.machine.on_trap = self._end
         kernel.page_faults.force_sig_info = self.signals.append
         self._watch(kernel)

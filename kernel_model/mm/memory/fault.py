@@ -94,6 +94,8 @@ class FaultHandler:
         # Somebody else was faster, or the TLB was behind: the entry is good, say so again.
         used = PAGE_ACCESSED | (PAGE_DIRTY if write_access else 0)
         self._entries.set_pte(ptep, pte | used)
+        # An i386 would do without: the entry gained bits and lost none, and before the CPU faults
+        # or sets one of them it reads the entry again. Others keep asking their TLB.
         self._tlb.flush_tlb_page(pgd, vaddr)
         return Fault.MINOR
 

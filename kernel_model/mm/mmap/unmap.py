@@ -139,6 +139,7 @@ class Unmapper:
         first_index, last_index = (self._shape.pgd_index(edge & _U32) for edge in (first, last))
         if last_index > first_index:
             self._pages.clear_page_tables(mm, first_index, last_index - first_index)
+            # Nothing to do on an i386: it caches no entry above the PTE.
             self._pages.flush_tlb_pgtables(mm, first & -size, last & -size)
 
     def _between_neighbours(
