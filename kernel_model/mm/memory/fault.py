@@ -242,7 +242,7 @@ class FaultHandler:
         from_vaddr = self._highmem.kmap_atomic(source, KmType.USER0)
         to_vaddr = self._highmem.kmap_atomic(to, KmType.USER1)
         paddr = self._memmap.pfn(to) << PAGE_SHIFT
-        self._ram.write(paddr, self._ram.read(self._memmap.pfn(source) << PAGE_SHIFT, PAGE_SIZE))
+        self._ram.copy(paddr, self._memmap.pfn(source) << PAGE_SHIFT, PAGE_SIZE)
         self._highmem.kunmap_atomic(from_vaddr, KmType.USER0)
         self._highmem.kunmap_atomic(to_vaddr, KmType.USER1)
         self._tlb.processor.snoop(paddr, PAGE_SIZE)
