@@ -33,7 +33,7 @@ from tests.kernel_model.mm.user_spaces import UserSpaces
 PAGE = 4096
 PRIVATE, SHARED, ANONYMOUS, FIXED = 0x02, 0x01, 0x20, 0x10
 RW, R, NONE = 3, 1, 0
-MCL_CURRENT = 1
+MCL_CURRENT, MCL_FUTURE = 1, 2
 BITS = {"P": 0x1, "W": 0x2, "U": 0x4, "N": 0x80, "A": 0x20, "D": 0x40}
 SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR", (9, 0): "SIGKILL"}
 
