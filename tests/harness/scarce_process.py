@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+from harness.binfmt_elf import ElfLoader, NoMemory
+from harness.elf import load_elf
+from harness.guests import guest_path
+from harness.program_file import ProgramFile
+from harness.uaccess import UserAccess
 from kernel_model.exec import BinaryParameters
 from kernel_model.fork import CLONE_VM
 from kernel_model.mm.slab.flags import SLAB_CACHE_DMA, SLAB_DMA, SLAB_KERNEL, SLAB_NO_GROW
-from kernel_model.structs.mm import VM_LOCKED
+from kernel_model.structs.fs import FMODE_READ
+from kernel_model.structs.mm import VM_GROWSDOWN, VM_LOCKED
 from tests.harness.process_machine import (
     ANONYMOUS,
     FIXED,
@@ -183,6 +189,19 @@ class Stage:
         assert not self.world.signals
         return {7: "ok", EFAULT: "EFAULT"}[result]
 
+    def has_stack_below(self) -> None:
+        """A stack in a page table of its own, with nothing below."""
+        self.stack = 0x5A000000
+        self.world.map(self.stack, RW, PRIVATE | ANONYMOUS)
+        self._area(self.stack).vm_flags |= VM_GROWSDOWN
+
+    def _area(self, addr: int) -> Any:
+        return self.kernel.spaces.areas.vma(self.kernel.spaces.find_vma(self.mm, addr))
+
+    def put_user_below_stack(self) -> str:
+        result = self.world.machine.call("uaccess_write", self.stack - 4, 7)
+        return {7: "ok", EFAULT: "EFAULT"}[result]
+
     def get_user_pages(self) -> str:
         pages, error = self.kernel.memory.get_user_pages(self.mm, FRESH, 3, write=True)
         for page in pages:
@@ -211,6 +230,26 @@ class Stage:
         error = self.kernel.exec.setup_arg_pages(self.bprm)
         self.kernel.exec.free_arg_pages(self.bprm)
         return errno(error)
+
+    def has_program(self) -> None:
+        self.program = load_elf(guest_path("hello"))
+        store = ProgramFile(self.program.file)
+        self.file = self.kernel.hostfs.open(store, "hello", FMODE_READ)
+
+    def exec_program(self) -> str:
+        """``execve()`` of the guest program ``hello``."""
+        loader = ElfLoader(self.kernel, UserAccess(self.world.machine))
+        try:
+            loader.load(self.program, self.file, [b"hello"], [b"HOME=/"])
+        except NoMemory:
+            return "NoMemory"
+        finally:
+            self.kernel.files.fput(self.file)
+        return "ok"
+
+    def has_its_areas(self) -> bool:
+        vma = self.kernel.spaces.find_vma(self.mm, WRITTEN)
+        return bool(vma) and int(self.kernel.spaces.areas.vma(vma).vm_start) == WRITTEN
 
     def has_room(self) -> None:
         self.world.map(FRESH, pages=3)

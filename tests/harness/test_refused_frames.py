@@ -17,6 +17,7 @@ areas, PTEs, contents, counts, counters, swap slots and the owner of every frame
 * ``mlock`` and ``mmap`` do not look at what ``make_pages_present()`` returns: the area is locked,
   with the pages that there was memory for, and the others come by faults.
 * ``get_user_pages()`` leaves what it has brought in.
+* ``put_user()`` below the stack: ``expand_stack()`` comes before the page.
 * ``setup_arg_pages()``: the old program is gone, and the new one is killed on its way.
 """
 
@@ -77,6 +78,8 @@ write to a file         3  user page       SIGKILL         +page cache, +table
 write to shared memory  1  page table      SIGKILL         nothing
 write to shared memory  2  page cache      SIGKILL         +table
 put_user() to a copy    1  user page       EFAULT          nothing
+put_user() below stack  1  page table      EFAULT          areas
+put_user() below stack  2  user page       EFAULT          areas, +table
 get_user_pages()        1  page table      0 pages, ENOMEM nothing
 get_user_pages()        2  user page       0 pages, ENOMEM +table
 get_user_pages()        3  user page       1 pages, ENOMEM 1 new, +table, +user page
@@ -111,6 +114,7 @@ mremap over a border    3  page table      ENOMEM          +table
 COLUMNS = (0, 23, 27, 43, 59)
 
 SUCCESS = ("ok", "3 pages")
+"""What an operation comes to when nothing is refused."""
 NEW_DIRECTORY = ("fork", "exec_mmap()")
 
 S = Stage
@@ -128,6 +132,7 @@ OPERATIONS: dict[str, tuple[Prepare | None, Callable[[Stage], str]]] = {
     "write to a file": (S.has_file, lambda s: s.store(FRESH)),
     "write to shared memory": (S.has_shared_memory, lambda s: s.store(FRESH)),
     "put_user() to a copy": (S.has_child, S.put_user),
+    "put_user() below stack": (S.has_stack_below, S.put_user_below_stack),
     "get_user_pages()": (S.has_room, S.get_user_pages),
     "copy_strings()": (None, S.copy_strings),
     "exec_mmap()": (S.has_thread, S.exec_mmap),
@@ -207,6 +212,41 @@ def test_a_parent_whose_fork_failed_writes_without_a_copy(world: ProcessMachine)
         assert stage.store(WRITTEN + n * PAGE) == "ok"
         assert len(world.faults) == 1
         assert world.frame(stage.process, WRITTEN + n * PAGE) == frame
+    stage.end()
+
+
+EXEC = [
+    ("argument page", "NoMemory", "as it was"),
+    ("slab", "NoMemory", "as it was"),
+    ("page directory", "NoMemory", "as it was"),
+    ("slab", "NoMemory", "dead"),
+    ("page table", "NoMemory", "dead"),
+    ("page table", "ok", "new"),
+    ("page cache", "ok", "new"),
+    ("page cache", "ok", "new"),
+    ("user page", "ok", "new"),
+]
+"""Each request of a whole ``execve()``, and what the process is afterwards. The last four are for
+``padzero()``, and 2.4.22 does not ask it whether it has cleared the end of the data."""
+
+
+@pytest.mark.book("4.3", "4.4")
+@pytest.mark.parametrize("number", range(len(EXEC) + 1))
+def test_exec_of_a_whole_program(world: ProcessMachine, number: int) -> None:
+    """Of a process that shares its address space, and so needs a new one."""
+    stage = Stage(world)
+    stage.has_program()
+    stage.has_thread()
+    with stage.no_free_objects(), stage.refusing(range(number, number + 1)) as asked:
+        result = stage.exec_program()
+    if number == len(EXEC):
+        assert (asked, result) == ([purpose for purpose, *_ in EXEC], "ok")
+    else:
+        purpose, expected, process = EXEC[number]
+        assert (asked[number], result) == (purpose, expected)
+        assert stage.has_its_areas() == (process == "as it was")
+        if process == "as it was":
+            stage.is_as_it_was()
     stage.end()
 
 
