@@ -19,8 +19,7 @@ handler and stack are, here.
 
 import functools
 from array import array
-from struct import Struct
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from harness.cpu.context import (
     BASE,
@@ -40,6 +39,8 @@ from harness.cpu.supervisor import (
     SupervisorMemory,
     reader,
 )
+from harness.redelivery import EFLAGS_RF, FAULTS, FRAMES, Arrival, Redelivery, Stack
+from harness.redelivery import HAS_ERROR_CODE as HAS_ERROR_CODE
 from kernel_model.ram import PAGE_SIZE, Ram
 
 DIVIDE_ERROR: Final = 0
@@ -56,17 +57,12 @@ PAGE_FAULT: Final = 14
 
 _NAMES: Final = "#DE #DB NMI #BP #OF #BR #UD #NM #DF #CSO #TS #NP #SS #GP #PF #15 #MF #AC #MC #XM"
 MNEMONICS: Final[dict[int, str]] = dict(enumerate(_NAMES.split()))
-HAS_ERROR_CODE: Final = frozenset({8, 10, 11, 12, 13, 14, 17})
 _CONTRIBUTORY: Final = frozenset({0, 10, 11, 12, 13})
-_FAULTS: Final = frozenset({0, 5, 6, 7, 10, 11, 12, 13, 14, 16, 17, 19})
-"""They push EFLAGS with RF set, so that the instruction can be run again."""
-
 _EFLAGS_TF: Final = 1 << 8
 _EFLAGS_IF: Final = 1 << 9
 _EFLAGS_NT: Final = 1 << 14
-_EFLAGS_RF: Final = 1 << 16
 _EFLAGS_VM: Final = 1 << 17
-_CLEARED: Final = _EFLAGS_TF | _EFLAGS_NT | _EFLAGS_RF | _EFLAGS_VM
+_CLEARED: Final = _EFLAGS_TF | _EFLAGS_NT | EFLAGS_RF | _EFLAGS_VM
 
 _INTERRUPT_GATE: Final = 0xE
 _TRAP_GATE: Final = 0xF
@@ -83,7 +79,6 @@ _IDT: Final = 2
 _TSS_IO_MAP: Final = 102
 
 _MASK: Final = 0xFFFFFFFF
-_FRAMES: Final = {count: Struct(f"<{count}I") for count in (3, 4, 5, 6)}
 
 
 class _Trap(Exception):
@@ -109,30 +104,7 @@ class Delivering(Protocol):
     def stop(self, reason: StopReason | None = None) -> None: ...
 
 
-class _Stack(NamedTuple):
-    """Where the frame goes: segment cache, stack pointer, and the error code of its #SS."""
-
-    selector: int
-    base: int
-    limit: int
-    flags: int
-    esp: int
-    error_code: int
-
-
-class _Arrival(NamedTuple):
-    """Where a trap goes: what is loaded once the frame is pushed. No stack: the one in use."""
-
-    eip: int
-    ring: int
-    stack: _Stack | None
-    segments: "memoryview[int]"
-    """The new caches of CS, and of SS where it changes."""
-    hidden: int
-    kept_eflags: int
-
-
-_Known = tuple[_Arrival, bytes, CellReader, Any]
+_Known = tuple[Arrival, bytes, CellReader, Any]
 """An arrival, LDTR/TR/GDTR/IDTR as bytes, and the words of RAM it depends on."""
 
 
@@ -146,6 +118,8 @@ class Delivery:
         self._buffer = cpu.ram.buffer
         self._ram_words = cpu.ram.words
         self._known: dict[tuple[int, bool, int], _Known] = {}
+        self._cells: dict[tuple[int, bool, int], list[int]] = {}
+        self._redelivery = Redelivery(cpu)
         layout = cpu.context.layout
         self._hidden = layout.hidden
         self._tables = slice(layout.ldt, layout.cr0)
@@ -158,6 +132,8 @@ class Delivery:
 
         EIP stands on the instruction for a fault, behind it for a trap and ``int n``.
         """
+        if self._redelivery.deliver(vector, error_code, software):
+            return
         if self._memory.begin():
             self._known.clear()
         story: list[str] = []
@@ -229,8 +205,8 @@ class Delivery:
         arrival = self._recall(vector, software) or self._decide(vector, software)
         frame = [words[layout.eip], words[self._cs], eflags]
         if not software:
-            if vector in _FAULTS:
-                frame[2] |= _EFLAGS_RF
+            if vector in FAULTS:
+                frame[2] |= EFLAGS_RF
             if vector in HAS_ERROR_CODE:
                 frame.insert(0, error_code)
         stack = arrival.stack
@@ -239,8 +215,11 @@ class Delivery:
         else:
             ss = self._ss
             selectors = words[ss], words[ss + BASE], words[ss + LIMIT], words[ss + FLAGS]
-            stack = _Stack(*selectors, words[self._esp], 0)
+            stack = Stack(*selectors, words[self._esp], 0)
         bottom = self._push(stack, frame, arrival.ring, 0 if software else 1)
+        cells = self._cells.get((vector, software, words[layout.hidden]))
+        if cells is not None:
+            self._redelivery.remember(vector, software, arrival, stack, len(frame), cells)
 
         words[self._cs : self._cs + len(arrival.segments)] = arrival.segments
         words[layout.hidden] = arrival.hidden
@@ -249,7 +228,7 @@ class Delivery:
         words[layout.eflags] &= arrival.kept_eflags
         context.dirty = True
 
-    def _recall(self, vector: int, software: bool) -> "_Arrival | None":
+    def _recall(self, vector: int, software: bool) -> Arrival | None:
         """What :meth:`_decide` said last time, if nothing that it looked at has changed."""
         words = self._context.words
         known = self._known.get((vector, software, words[self._hidden]))
@@ -260,7 +239,7 @@ class Delivery:
             return None
         return arrival
 
-    def _decide(self, vector: int, software: bool) -> "_Arrival":
+    def _decide(self, vector: int, software: bool) -> Arrival:
         """Where this trap goes, by the guest's IDT, GDT and TSS; raises what the checks raise."""
         memory = self._memory
         words = self._context.words
@@ -274,11 +253,13 @@ class Delivery:
             memory.trace = None
         # With a based segment the hidden flags do not tell all that matters.
         if not key[2] & HIDDEN_ADDSEG:
-            read = reader(sorted(set(trace)))
+            cells = sorted(set(trace))
+            read = reader(cells)
             self._known[key] = arrival, tables, read, read(self._ram_words)
+            self._cells[key] = cells
         return arrival
 
-    def _look_up(self, vector: int, software: bool) -> "_Arrival":
+    def _look_up(self, vector: int, software: bool) -> Arrival:
         context = self._context
         words = context.words
         external = 0 if software else 1
@@ -289,7 +270,7 @@ class Delivery:
         code_low, code_high = self._code_segment(selector, cpl, external)
         ring = code_high >> 13 & 3
         if ring < cpl and not code_high & _CONFORMING_OR_DOWN:
-            stack: _Stack | None = self._inner_stack(ring, external)
+            stack: Stack | None = self._inner_stack(ring, external)
         else:
             ring, stack = cpl, None
         base, limit = _base_and_limit(code_low, code_high)
@@ -302,7 +283,7 @@ class Delivery:
             stack_base, stack_flags = stack.base, stack.flags
             segments += [stack.selector, 0, stack_base, 0, stack.limit, stack_flags]
         closed = _EFLAGS_IF if high >> 8 & 0xF == _INTERRUPT_GATE else 0
-        return _Arrival(
+        return Arrival(
             eip=eip,
             ring=ring,
             stack=stack,
@@ -360,7 +341,7 @@ class Delivery:
             self._memory.write32(address + 4 & _MASK, high)
         return high
 
-    def _inner_stack(self, ring: int, external: int) -> _Stack:
+    def _inner_stack(self, ring: int, external: int) -> Stack:
         """SS:ESP of ``ring`` from the TSS, with the descriptor checked."""
         words, tr = self._context.words, self._context.layout.tr
         offset = 4 + 8 * ring
@@ -381,9 +362,9 @@ class Delivery:
             raise _Trap(STACK_FAULT, error_code)
         high = self._mark_accessed(place, high)
         base, limit = _base_and_limit(low, high)
-        return _Stack(selector, base, limit, high, esp, selector & ~3)
+        return Stack(selector, base, limit, high, esp, selector & ~3)
 
-    def _push(self, stack: _Stack, frame: list[int], ring: int, external: int) -> int:
+    def _push(self, stack: Stack, frame: list[int], ring: int, external: int) -> int:
         """Write ``frame``, lowest word first; the new ESP. All pages are translated first."""
         size = 4 * len(frame)
         wide = stack.flags & DESCRIPTOR_BIG
@@ -395,14 +376,14 @@ class Delivery:
         address = stack.base + bottom & _MASK
         paddr = self._memory.paddr(address, True, ring == 3)
         if address & PAGE_SIZE - 1 <= PAGE_SIZE - size and bottom + size <= mask + 1:
-            _FRAMES[len(frame)].pack_into(self._buffer, paddr, *frame)
+            FRAMES[len(frame)].pack_into(self._buffer, paddr, *frame)
         else:
             self._push_across(stack.base, bottom, frame, mask, ring)
         return bottom if wide else stack.esp & ~0xFFFF | bottom
 
     def _push_across(self, base: int, bottom: int, frame: list[int], mask: int, ring: int) -> None:
         """A frame over the end of a page, or wrapping round the end of the segment."""
-        data = _FRAMES[len(frame)].pack(*frame)
+        data = FRAMES[len(frame)].pack(*frame)
         places = [
             self._memory.paddr(base + (bottom + n & mask) & _MASK, True, ring == 3)
             for n in range(len(data))
@@ -432,7 +413,7 @@ def _base_and_limit(low: int, high: int) -> tuple[int, int]:
     return base, limit << 12 | 0xFFF if high & _GRANULAR else limit
 
 
-def _has_room(stack: _Stack, bottom: int, size: int, mask: int) -> bool:
+def _has_room(stack: Stack, bottom: int, size: int, mask: int) -> bool:
     """Whether the frame lies within the limit; an expand-down segment lies above its limit."""
     if stack.flags & _CONFORMING_OR_DOWN:
         return bottom > stack.limit

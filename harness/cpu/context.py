@@ -55,7 +55,7 @@ DESCRIPTOR_BIG: Final = 1 << 22
 EFLAGS_ARITHMETIC: Final = 0x8D5
 """CF PF AF ZF SF OF: kept apart from EFLAGS while the guest runs, as is DF."""
 EFLAGS_DF: Final = 1 << 10
-_OPERATION_EFLAGS: Final = 1
+OPERATION_EFLAGS: Final = 1
 """``cc_op``: the arithmetic flags stand ready in ``cc_src``."""
 
 
@@ -164,7 +164,7 @@ class SavedContext:
     def read_eflags(self) -> int:
         """EFLAGS with the arithmetic flags, which the emulator computes only when asked."""
         words, layout = self.words, self.layout
-        if words[layout.operation] == _OPERATION_EFLAGS:
+        if words[layout.operation] == OPERATION_EFLAGS:
             arithmetic = words[layout.arithmetic] & EFLAGS_ARITHMETIC
         else:
             library.reg_read(self.handle, _EFLAGS, self._flags_reference)
@@ -175,7 +175,7 @@ class SavedContext:
         words, layout = self.words, self.layout
         value |= 2
         words[layout.arithmetic] = value & EFLAGS_ARITHMETIC
-        words[layout.operation] = _OPERATION_EFLAGS
+        words[layout.operation] = OPERATION_EFLAGS
         words[layout.direction] = 0xFFFFFFFF if value & EFLAGS_DF else 1
         if self.running:
             value &= ~(EFLAGS_ARITHMETIC | EFLAGS_DF)
@@ -315,7 +315,7 @@ def _check_fresh(context: SavedContext) -> None:
     expected = {
         "old_exception": (words[layout.old_exception], 0xFFFFFFFF),
         "error_code": (words[layout.error_code], 0),
-        "cc_op": (words[layout.operation], _OPERATION_EFLAGS),
+        "cc_op": (words[layout.operation], OPERATION_EFLAGS),
         "DF": (words[layout.direction], 1),
         "hflags": (words[layout.hidden] & 0xB3, HIDDEN_PE | HIDDEN_CS32 | HIDDEN_SS32),
         "CR0.PE": (words[layout.cr0] & 1, 1),

@@ -548,6 +548,7 @@ class Forgetful(Delivery):
     def deliver(self, vector: int, error_code: int, software: bool) -> None:
         self._known.clear()
         self._memory._known.clear()
+        self._redelivery._known.clear()
         super().deliver(vector, error_code, software)
 
 
