@@ -37,10 +37,16 @@ class Ram:
     """Physical memory of ``size`` bytes, addressed by physical byte address.
 
     ``ranges`` are the ``[start, end)`` byte ranges that hold RAM; what lies between them is a
-    hole. They are page aligned, sorted and disjoint.
+    hole. They are page aligned, sorted and disjoint. ``buffer`` is memory that exists already,
+    because somebody else shares it.
     """
 
-    def __init__(self, size: int, ranges: Iterable[tuple[int, int]] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        ranges: Iterable[tuple[int, int]] | None = None,
+        buffer: mmap.mmap | None = None,
+    ) -> None:
         if not PAGE_SIZE <= size <= MAX_RAM or size % PAGE_SIZE:
             raise BadConfig(
                 f"RAM of {size} bytes: give whole 4 KiB pages, at least one and at most 64 GiB"
@@ -49,7 +55,7 @@ class Ram:
         self.ranges = tuple(ranges) if ranges is not None else ((0, size),)
         self._check_ranges()
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self.buffer = mmap.mmap(-1, size, flags=flags)
+        self.buffer = buffer if buffer is not None else mmap.mmap(-1, size, flags=flags)
         self.bytes = memoryview(self.buffer)
         self.words = self.bytes.cast("I")
         self.quads = self.bytes.cast("Q")

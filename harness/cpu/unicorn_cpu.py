@@ -11,8 +11,8 @@ registers that the model does not have.
 """
 
 import ctypes
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import numpy as np
@@ -236,6 +236,31 @@ class UnicornCpu:
     def invalidate_all_code(self) -> None:
         """The same for all of RAM; 20 us, and everything is translated anew."""
         library.control(self._handle, _TB_FLUSH)
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """A block after which all registers, CR2 among them, are as they were.
+
+        Code may have been changed meanwhile: all of it is translated anew.
+        """
+        self.context.latch()
+        # The arithmetic flags are computed when asked for: the saved words may not hold them.
+        saved, eflags = self.context.words.tobytes(), self.registers.eflags
+        try:
+            yield
+        finally:
+            self.context.latch()
+            self.context.words[:] = memoryview(saved).cast("I")
+            self.registers.eflags = eflags
+            self.invalidate_all_code()
+
+    def never_execute(self, start: int, end: int) -> None:
+        """Promise that no code lies at physical ``[start, end)``: stores there get fast.
+
+        Where code may lie, this emulator looks at every single store for code it has to forget,
+        0.2 us each. A fetch from there ends the run.
+        """
+        self._uc.mem_protect(start, end - start, const.UC_PROT_READ | const.UC_PROT_WRITE)
 
     def translate(
         self, va: int, access: Access = Access.READ, ring: Ring = Ring.KERNEL

@@ -14,17 +14,17 @@ What can fail: :class:`~harness.readings.probe_place.NoPlace` if the guest canno
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.architecture import Access, Ring
-from harness.cpu.context import SavedContext
 from harness.cpu.entries import table_frames
-from harness.machine import Machine
+from harness.elf import ElfImage
+from harness.machine import TrapHandler
 from harness.mappings import I64, PAGE_SHIFT, RIGHT_BAD_TABLE
 from harness.progress import Meter
 from harness.readings.probe_place import (
@@ -55,6 +55,7 @@ from harness.readings.stamps import (
 )
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errors import MmucheckError
+from kernel_model.ram import Ram
 from kernel_model.structs.statics import THREAD_SIZE
 
 __all__ = ["NAME", "LeftOut", "ProbeTrapped", "access_pages"]
@@ -67,6 +68,38 @@ _ORDER: Final = (Access.READ, Access.FETCH, Access.WRITE)
 _STORES: Final = [QUESTIONS.index(Question(ring, Access.WRITE)) for ring in Ring]
 
 Bools = npt.NDArray[np.bool_]
+
+
+class StackPointer(Protocol):
+    """The one register that is looked at: the stack in use is not to be stamped."""
+
+    esp: int
+
+
+class ProbingCpu(Protocol):
+    """The CPU as far as the probe needs it; see :class:`harness.cpu.interface.Cpu`."""
+
+    @property
+    def registers(self) -> StackPointer: ...
+    @property
+    def ring(self) -> int: ...
+    def preserved(self) -> AbstractContextManager[None]: ...
+    def invalidate_all_code(self) -> None: ...
+    def flush_tlb_global(self) -> None: ...
+
+
+class Probed(Protocol):
+    """A machine whose guest can be called: ours, or the same one on another PC."""
+
+    ram: Ram
+    guest: ElfImage
+    exit_status: int | None
+    on_trap: TrapHandler
+
+    @property
+    def cpu(self) -> ProbingCpu: ...
+    def symbol(self, name: str) -> int: ...
+    def call(self, function: str | int, *arguments: int) -> int: ...
 
 
 class ProbeTrapped(MmucheckError):
@@ -123,7 +156,7 @@ class _Chunk:
 
 
 def access_pages(
-    machine: Machine, spec: SpecView, pages: I64, settled: Bools, meter: Meter
+    machine: Probed, spec: SpecView, pages: I64, settled: Bools, meter: Meter
 ) -> tuple[Reading, LeftOut]:
     """Try ``pages`` (numbers, sorted) in the address space that CR3 names.
 
@@ -135,7 +168,7 @@ def access_pages(
 class _Accesses:
     """One run over many pages."""
 
-    def __init__(self, machine: Machine, spec: SpecView, settled: Bools, meter: Meter) -> None:
+    def __init__(self, machine: Probed, spec: SpecView, settled: Bools, meter: Meter) -> None:
         missing = [name for name in _SYMBOLS if name not in machine.guest.symbols]
         if missing:
             raise NoPlace(f"the ring-0 image {machine.guest.name} has no {missing[0]}")
@@ -183,20 +216,13 @@ class _Accesses:
     @contextmanager
     def _machine_kept(self) -> Iterator[None]:
         """Registers, CR2 and the trap handler of the machine are afterwards as they were."""
-        machine, cpu = self._machine, self._machine.cpu
-        context: SavedContext = cpu.context  # type: ignore[attr-defined]
-        context.latch()
-        # The arithmetic flags are computed when asked for: the saved words may not hold them.
-        saved, eflags = context.words.tobytes(), cpu.registers.eflags
+        machine = self._machine
         handler, machine.on_trap = machine.on_trap, _refuse_trap
         try:
-            yield
+            with machine.cpu.preserved():
+                yield
         finally:
             machine.on_trap = handler
-            context.latch()
-            context.words[:] = memoryview(saved).cast("I")
-            cpu.registers.eflags = eflags
-            cpu.invalidate_all_code()
 
     def _try_from(
         self, place: Place, pages: I64, todo: I64, answers: I64, left_out: LeftOut
