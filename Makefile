@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 GUESTS := $(VENV)/guests.stamp
 GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
+	$(wildcard harness/conformance/*.py) harness/architecture.py harness/paging_modes.py \
 	harness/hypercalls.py harness/mm_walk_layout.py kernel_model/arch_i386/page.py \
 	kernel_model/mm/page_flags.py $(wildcard kernel_model/structs/*.py)
 BUILD_REQUIRES := import tomllib; \

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from harness import hypercalls, kernel_functions, mm_walk_layout, slab_walk_layout
+from harness.conformance import builtin as conformance_table
+from harness.conformance import layout as conformance_layout
 from kernel_model.errors import MmucheckError
 from kernel_model.structs import header
 
@@ -68,6 +70,15 @@ USER_PROGRAMS: Final = (
     "write_null",
     "write_text",
 )
+CONFORMANCE: Final = "conformance"
+"""The directory of the guest that is a kernel of its own and knows no Linux."""
+CONFORMANCE_SOURCES: Final = tuple(
+    f"conformance/{name}"
+    for name in (
+        *("boot.S", "entry.S", "main.c", "batch.c", "paging.c"),
+        *("descriptors.c", "console.c", "builtin.c"),
+    )
+)
 STATIC_PIE_PROGRAMS: Final = ("hello",)
 """Ring-3 programs that are also built as ``NAME_pie``."""
 
@@ -80,6 +91,13 @@ COMPILER: Final = (
     *("-Wl,--no-gc-sections", "-Wl,--build-id=none"),
 )
 KERNEL_FLAGS: Final = ("-fno-pic", "-Wl,-T,kernel/kernel.ld", "-Wl,-e,startup_32")
+CONFORMANCE_FLAGS: Final = (
+    *("-fno-pic", "-Wl,-T,conformance/conformance.ld", "-Wl,-e,startup"),
+    "-Iconformance",
+)
+PEER: Final = "peer"
+"""The program that brings a booted machine up on another PC."""
+PEER_FLAGS: Final = ("-fno-pic", "-Wl,-T,peer/peer.ld", "-Wl,-e,startup")
 USER_FLAGS: Final = ("-fno-pic", "-Wl,-T,user/user.ld", "-Wl,-e,_start")
 STATIC_PIE_FLAGS: Final = (
     *("-fPIE", "-pie", "-DSTATIC_PIE", "-Wl,-T,user/pie.ld", "-Wl,-e,_start"),
@@ -111,6 +129,8 @@ def programs() -> Iterator[Program]:
         for name in names:
             sources = KERNEL_PROGRAMS[name]
             yield Program(abi, name, (*KERNEL_FLAGS, *KERNEL_SOURCES, *sources))
+    yield Program(CONFORMANCE, CONFORMANCE, (*CONFORMANCE_FLAGS, *CONFORMANCE_SOURCES))
+    yield Program(PEER, PEER, (*PEER_FLAGS, "peer/peer.S"))
     for name in USER_PROGRAMS:
         source = f"user/{name}.c"
         yield Program(USER, name, (*USER_FLAGS, *USER_SOURCES, source))
@@ -120,19 +140,29 @@ def programs() -> Iterator[Program]:
 
 def write_headers(directory: Path) -> None:
     """The generated headers, for each directory of programs one ``include``."""
-    for abi in (*header.VARIANTS, USER):
+    for abi in (*header.VARIANTS, USER, CONFORMANCE, PEER):
         include = directory / abi / "include"
         include.mkdir(parents=True)
         (include / "hypercall_numbers.h").write_text(hypercalls.header_text(), encoding="ascii")
-        if abi != USER:
-            texts = {
-                "kernel_structs.h": header.header_text(abi),
-                "kernel_calls.h": kernel_functions.header_text(),
-                "mm_walk_layout.h": mm_walk_layout.header_text(),
-                "slab_walk_layout.h": slab_walk_layout.header_text(),
-            }
-            for name, text in texts.items():
-                (include / name).write_text(text, encoding="ascii")
+        for name, text in header_texts(abi).items():
+            (include / name).write_text(text, encoding="ascii")
+
+
+def header_texts(directory: str) -> dict[str, str]:
+    """The generated headers of one directory of programs, besides the hypercalls."""
+    if directory in header.VARIANTS:
+        return {
+            "kernel_structs.h": header.header_text(directory),
+            "kernel_calls.h": kernel_functions.header_text(),
+            "mm_walk_layout.h": mm_walk_layout.header_text(),
+            "slab_walk_layout.h": slab_walk_layout.header_text(),
+        }
+    if directory == CONFORMANCE:
+        return {
+            "conformance_layout.h": conformance_layout.header_text(),
+            "conformance_table.h": conformance_table.header_text(),
+        }
+    return {}
 
 
 def compile_program(program: Program, directory: Path, cache: Path) -> None:
