@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.commands.boot import boot
+from harness.commands.conform import conform
 from harness.commands.diff import diff
 from harness.commands.doctor import doctor
 from harness.commands.explain import explain
@@ -148,6 +149,7 @@ app.command(context_settings={"allow_interspersed_args": False})(takes_groups(ru
 app.command()(takes_groups(diff))
 app.command()(takes_groups(explain))
 app.command()(takes_groups(boot))
+app.command()(takes_groups(conform))
 app.command()(takes_groups(replay))
 app.command()(takes_groups(doctor))
 
