@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``mmucheck diff``: every reading of every address, compared; exit status 1 at a mismatch."""
 
+import enum
 from typing import Annotated
 
 import typer
 
 from harness.commands.options import ImageOptions, JsonOption, MachineOptions
 from harness.commands.output import Output
+from kernel_model.errors import BadInput
+
+
+class CpuName(enum.StrEnum):
+    """The CPUs whose answers can be compared."""
+
+    UNICORN = "unicorn"
+    QEMU = "qemu"
 
 
 def diff(
@@ -16,6 +25,14 @@ def diff(
         bool,
         typer.Option("--exhaustive", help="Try absent pages all, instead of a seeded sample."),
     ] = False,
+    cpu: Annotated[
+        CpuName,
+        typer.Option(
+            "--cpu",
+            metavar="unicorn|qemu",
+            help="The CPU that loads, stores and fetches; qemu gets the booted machine's memory.",
+        ),
+    ] = CpuName.UNICORN,
     json: JsonOption = None,
 ) -> int:
     """Compare what the kernel means, the architecture says and the CPU does, over all 4 GiB.
@@ -26,6 +43,7 @@ def diff(
     **Examples**
 
     - `mmucheck diff`
+    - `mmucheck diff --cpu qemu`
     - `mmucheck diff --ram 4G --highmem 64G --cpu-model coreduo --json diff.json`
     - `mmucheck diff --image dump.elf --cr3 0x34bf000 --cr4 0x650 --expect known.npz`
     """
@@ -33,6 +51,9 @@ def diff(
     config = machine.config()
     seed = machine.seed_number()
     subject = image.subject()
+    on_qemu = cpu is CpuName.QEMU
+    if on_qemu and subject is not None:
+        raise BadInput("--image brings no kernel to run on QEMU: choose --cpu unicorn")
 
     from harness.diff import diff as compare
     from harness.diff import diff_image
@@ -42,7 +63,12 @@ def diff(
     with output.progress() as progress:
         if subject is None:
             pc = Machine(Kernel(config))
-            report = compare(pc, seed=seed, exhaustive=exhaustive, progress=progress)
+            if on_qemu:
+                from harness.diff_peer import diff_on_qemu
+
+                report = diff_on_qemu(pc, seed=seed, exhaustive=exhaustive, progress=progress)
+            else:
+                report = compare(pc, seed=seed, exhaustive=exhaustive, progress=progress)
         else:
             report = diff_image(
                 subject.ram,
