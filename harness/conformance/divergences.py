@@ -30,6 +30,7 @@ from harness.paging_modes import bits
 
 Bools = npt.NDArray[np.bool_]
 
+_CODE_FIELDS: Final = ("error code", "first error code")
 _ENTRY_FIELDS: Final = ("PDE after", "PTE after", "second PTE after")
 
 
@@ -39,7 +40,7 @@ class Divergence:
 
     ``fields`` are explained where all of these hold: the case is of one of ``modes``,
     ``accesses`` and ``changes`` (empty: any), its entry ``entry`` has one of ``bits``; a wrong
-    error code differs in ``error_bits`` and no other; a wrong entry in no bit but ``entry_bits``.
+    error code differs in ``error_bits``; a wrong entry in no bit but ``entry_bits``.
     """
 
     name: str
@@ -58,8 +59,8 @@ class Divergence:
     """Bits that the expected error code has."""
     entry_bits: int = 0
 
-    def explains(self, cases: Cases, checked: Checked) -> npt.NDArray[np.uint32]:
-        """For each case the mask of ``FIELDS`` that this entry accounts for."""
+    def applies(self, cases: Cases) -> Bools:
+        """The cases that this entry speaks of."""
         rows = np.ones(len(cases), np.bool_)
         for column, names, table in (
             ("mode", self.modes, MODES),
@@ -73,23 +74,20 @@ class Divergence:
             rows &= cases[self.entry] & np.uint64(self.bits) != 0
         if self.entry_large:
             rows &= cases["pde"] & np.uint64(PTE_PS) != 0
-        mask = np.zeros(len(cases), np.uint32)
-        for field in self.fields:
-            number = FIELDS.index(field)
-            wrong = checked.wrong >> np.uint32(number) & np.uint32(1) != 0
-            mask |= np.where(rows & wrong & self._bits_fit(field, checked), 1 << number, 0).astype(
-                np.uint32
-            )
-        return mask
+        return rows
+
+    def explains(self, rows: Bools, field: str, checked: Checked) -> Bools:
+        """Whether ``field``, wrong in ``rows``, is wrong as this entry says."""
+        wrong = checked.wrong >> np.uint32(FIELDS.index(field)) & np.uint32(1) != 0
+        return np.asarray(rows & wrong & self._bits_fit(field, checked))
 
     def _bits_fit(self, field: str, checked: Checked) -> Bools | bool:
         if field not in checked.expected:
             return True
         expected, actual = checked.expected[field], checked.actual[field]
-        if field.endswith("error code"):
-            return np.asarray(
-                (expected ^ actual == self.error_bits) & (expected & self.code_has == self.code_has)
-            )
+        if field in _CODE_FIELDS:
+            has = expected & self.code_has == self.code_has
+            return np.asarray(((expected ^ actual) & self.error_bits != 0) & has)
         if field in _ENTRY_FIELDS:
             return np.asarray((expected ^ actual) & ~np.uint64(self.entry_bits) == 0)
         if field == "PDPTE after" and self.entry_bits:
@@ -173,7 +171,7 @@ DIVERGENCES: Final = (
         "Bits 17 to 20 of a 4 MiB page are taken for address bits 36 to 39 although MAXPHYADDR "
         "is 36, where they are reserved (section 4.3).",
         "target/i386/tcg/sysemu/excp_helper.c of 7.2: the mask for 4 MiB pages is bit 21 alone",
-        frozenset({"outcome", "error code", "value", "memory", "PDE after"}),
+        frozenset({"outcome", "error code", "value", "memory", "second memory", "PDE after"}),
         modes=frozenset({"pse", "pse36"}),
         error_bits=PF_RESERVED,
         entry="pde",
@@ -200,18 +198,35 @@ def known_for(cpu: str) -> tuple[Divergence, ...]:
 
 
 def explain_known(cpu: str, cases: Cases, checked: Checked) -> Explained:
-    """Take what is known of ``cpu`` out of what is wrong."""
+    """Take what is known of ``cpu`` out of what is wrong.
+
+    A wrong error code may have several reasons; it is known when they account for every bit.
+    """
     rows = np.flatnonzero(checked.wrong)
     counts: dict[str, int] = {}
     left, known = checked.wrong.copy(), np.zeros(len(cases), np.uint32)
-    part = checked.rows(rows)
+    part, subject = checked.rows(rows), cases[rows]
+    unexplained = {
+        field: part.expected[field] ^ part.actual[field]
+        for field in _CODE_FIELDS
+        if field in part.expected
+    }
     for number, entry in enumerate(DIVERGENCES):
         if cpu not in entry.cpus or not len(rows):
             continue
-        mask = entry.explains(cases[rows], part)
-        left[rows] &= ~mask
-        known[rows] |= np.where(mask != 0, np.uint32(1 << number), np.uint32(0))
-        if found := int(np.count_nonzero(mask)):
+        applies = entry.applies(subject)
+        seen = np.zeros(len(rows), np.bool_)
+        for field in entry.fields:
+            explained = entry.explains(applies, field, part)
+            seen |= explained
+            if field in unexplained:
+                bits_left = unexplained[field] & ~np.uint32(entry.error_bits)
+                unexplained[field] = np.where(explained, bits_left, unexplained[field])
+                explained = explained & (unexplained[field] == 0)
+            bit = np.uint32(1 << FIELDS.index(field))
+            left[rows] &= ~np.where(explained, bit, np.uint32(0))
+        known[rows] |= np.where(seen, np.uint32(1 << number), np.uint32(0))
+        if found := int(np.count_nonzero(seen)):
             counts[entry.name] = found
     return Explained(left, known, counts)
 

@@ -246,6 +246,10 @@ def _legal(cases: Cases, shape: PagingMode | None) -> Cases:
     kept = cases[keep].copy()
     alone = ~across[keep] | large[keep]
     kept["second"][alone] = 0
+    if shape.entry_size == 8:
+        # Both frames of a word across two pages are low, or both are high.
+        high = kept["pte"] & np.uint64(_BIT_32[8])
+        kept["second"] |= np.where(alone, np.uint64(0), high)
     return _unique(kept)
 
 
@@ -266,6 +270,8 @@ def impossible(case: Cases) -> str:
         return "change and flush come after a touch: add before=read"
     if before == AFTER_FETCH and access != FETCH:
         return "before=fetch goes with access=fetch: elsewhere there is no code"
+    if (int(row["pte"]) ^ int(row["second"])) & _BIT_32[8] and ACCESSES[access].across:
+        return "bit32 of pte and second: both pages have low frames, or both have high ones"
     if change.name == "pte+frame" and ACCESSES[access].write:
         return "a store may not go to a page that moves: choose a load"
     large = bool(int(row["pde"]) & PTE_PS and mode.cr4)

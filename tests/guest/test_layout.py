@@ -8,9 +8,10 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
 from guest import build
+from kernel_model.structs import header
 from tests.guest.bare_machine import PAGE_OFFSET, symbols
 
-KERNEL = [program.path for program in build.programs() if program.directory != build.USER]
+KERNEL = [program.path for program in build.programs() if program.directory in header.VARIANTS]
 USER = [program.path for program in build.programs() if program.directory == build.USER]
 PIE = [path for path in USER if path.stem.endswith("_pie")]
 FIXED = [path for path in USER if path not in PIE]

@@ -221,6 +221,23 @@ def _mark_the_neighbour(now: Pass, old_pde: Entries, _old_pte: Entries) -> None:
         now.cpu.ram.write32(layout.TABLES + 12 * now.pde.dtype.itemsize, PTE_A)
 
 
+def _forget_stores(offset: int) -> Any:
+    """Memory at ``offset`` of each frame is after a pass as if nothing had been stored."""
+
+    def change(now: Pass, _old_pde: Entries, _old_pte: Entries) -> None:
+        count = (layout.FRAMES_END - layout.FRAMES) // 4096
+        frames = now.cpu.ram.table(layout.FRAMES, count * 1024).reshape(count, 1024)
+        frames[:, offset // 4] = layout.stamp(np.arange(count, dtype=np.uint32), 0)
+
+    return change
+
+
+def _mark_pdpte(now: Pass, _old_pde: Entries, _old_pte: Entries) -> None:
+    if now.pde.dtype.itemsize == 8:
+        place = layout.PDPT + 8
+        now.cpu.ram.write32(place, now.cpu.ram.read32(place) | PTE_A)
+
+
 def _supervisor_may_not(now: Pass) -> None:
     """Like SMAP, which an i386 does not have: ring 0 cannot use user pages."""
     if not now.user:
@@ -304,6 +321,13 @@ BROKEN: tuple[Broken, ...] = (
     Broken("d-on-read", "read.*PTE after: d set", after=_dirty_on_read),
     Broken("clobbers-available-bits", "PTE after: bit9 set", after=_clobber_available),
     Broken("marks-a-neighbour", "an entry of no case has changed", after=_mark_the_neighbour),
+    Broken("loses-stores", "write: memory", after=_forget_stores(layout.OFFSET_WORD)),
+    Broken(
+        "loses-the-second-half",
+        "write-across.*second memory",
+        after=_forget_stores(layout.OFFSET_SECOND),
+    ),
+    Broken("marks-pdptes", "PDPTE after: a set", "pae", after=_mark_pdpte),
     Broken(
         "supervisor-may-not-use-user-pages",
         "kernel read.*: #PF, expected no fault",
