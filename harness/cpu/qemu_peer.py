@@ -14,7 +14,6 @@ QEMU's can hold is :class:`~kernel_model.errors.BadInput`; a guest that does not
 import struct
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -46,20 +45,10 @@ _SECONDS: Final = 60.0
 _CHUNK: Final = MIB
 
 
-@dataclass
-class PeerRegisters:
-    """Where the stack of every call begins."""
-
-    esp: int
-
-
 class PeerCpu:
     """The probe's view of QEMU's CPU. Each call begins with a flush of everything."""
 
     ring = 0
-
-    def __init__(self, stack_top: int) -> None:
-        self.registers = PeerRegisters(stack_top)
 
     def preserved(self) -> AbstractContextManager[None]:
         """Nothing to keep: the machine goes on elsewhere."""
@@ -84,10 +73,11 @@ class QemuPeer:
             raise BadInput(
                 f"--ram {machine.ram.size // MIB}M: QEMU's PC has devices below 4 GiB: at most 3G"
             )
+        self.kernel = machine.kernel
         self.guest = machine.guest
         self.exit_status = machine.exit_status
         self.on_trap = machine.on_trap
-        self.cpu = PeerCpu(self.symbol("kernel_stack_top"))
+        self.cpu = PeerCpu()
         features = CPU_MODELS[config.cpu_model]
         self.features = MmuFeatures(36, nx=features.nx, pge=features.pge)
         self.control: ControlRegisters = machine.cpu.control

@@ -55,6 +55,7 @@ from harness.readings.stamps import (
 )
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errors import MmucheckError
+from kernel_model.kernel import Kernel
 from kernel_model.ram import Ram
 from kernel_model.structs.statics import THREAD_SIZE
 
@@ -70,17 +71,9 @@ _STORES: Final = [QUESTIONS.index(Question(ring, Access.WRITE)) for ring in Ring
 Bools = npt.NDArray[np.bool_]
 
 
-class StackPointer(Protocol):
-    """The one register that is looked at: the stack in use is not to be stamped."""
-
-    esp: int
-
-
 class ProbingCpu(Protocol):
     """The CPU as far as the probe needs it; see :class:`harness.cpu.interface.Cpu`."""
 
-    @property
-    def registers(self) -> StackPointer: ...
     @property
     def ring(self) -> int: ...
     def preserved(self) -> AbstractContextManager[None]: ...
@@ -92,6 +85,7 @@ class Probed(Protocol):
     """A machine whose guest can be called: ours, or the same one on another PC."""
 
     ram: Ram
+    kernel: Kernel
     guest: ElfImage
     exit_status: int | None
     on_trap: TrapHandler
