@@ -218,7 +218,9 @@ def _clobber_available(now: Pass, _old_pde: Entries, old_pte: Entries) -> None:
 def _mark_the_neighbour(now: Pass, old_pde: Entries, _old_pte: Entries) -> None:
     new = np.flatnonzero(now.pde & ~old_pde & PTE_A)
     if len(new):
-        now.cpu.ram.write32(layout.TABLES + 12 * now.pde.dtype.itemsize, PTE_A)
+        size = now.pde.dtype.itemsize
+        # Between the guest's own entries and those of the slots.
+        now.cpu.ram.write32(layout.TABLES + {4: 12, 8: 24}[size] * size, PTE_A)
 
 
 def _forget_stores(offset: int) -> Any:
