@@ -91,6 +91,10 @@ save_all:
 	movl %cr2, %esi
 	movl %esp, %ebx
 	hypercall HC_TRAP
+
+/* Back to where the trap came from, by the registers that ESP points to. */
+	.globl restore_all
+restore_all:
 	popl %ebx
 	popl %ecx
 	popl %edx
@@ -102,6 +106,43 @@ save_all:
 	popl %es
 	addl $4, %esp
 	iret
+
+/*
+ * Another process goes on: the harness comes here with ESP at its saved registers. EAX is where
+ * the floating-point state of the one before is kept, EDX where that of the next one lies; ECX
+ * and EDI are its FS and GS, of which the stub saves nothing. switch_to_fnsave is for CPUs
+ * without FXSAVE.
+ */
+	.globl switch_to, switch_to_fnsave
+switch_to:
+	fxsave (%eax)
+	fxrstor (%edx)
+	jmp 1f
+switch_to_fnsave:
+	fnsave (%eax)
+	frstor (%edx)
+1:	movl %ecx, %fs
+	movl %edi, %gs
+	jmp restore_all
+
+/* void save_fpu(void *area): copies the state of the current process; it goes on with it. */
+	.globl save_fpu, save_fpu_fnsave
+save_fpu:
+	movl 4(%esp), %eax
+	fxsave (%eax)
+	ret
+save_fpu_fnsave:
+	movl 4(%esp), %eax
+	fnsave (%eax)
+	frstor (%eax)
+	ret
+
+/* The one device that interrupts: a timer. */
+	.globl timer_interrupt
+timer_interrupt:
+	pushl $0
+	pushl $TIMER_VECTOR
+	jmp save_all
 
 /*
  * u32 call_user(u32 eip, u32 esp, u32 esi, u32 edi)
