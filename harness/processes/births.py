@@ -90,7 +90,11 @@ class Births:
             task,
             parent.files if flags & CLONE_FILES else parent.files.fork(),
             parent.fs if flags & CLONE_FS else parent.fs.fork(parent.fs.credentials.copy()),
-            parent.signals.fork(share_actions=bool(flags & CLONE_SIGHAND)),
+            parent.signals.thread()
+            if flags & CLONE_THREAD
+            else parent.signals.fork(
+                share_actions=bool(flags & CLONE_SIGHAND), keep_stack=not flags & CLONE_VM
+            ),
             parent_process=parent.parent_process if flags & CLONE_PARENT else parent,
             tgid=parent.tgid if flags & CLONE_THREAD else pid,
             group=parent.group,
@@ -116,8 +120,8 @@ class Births:
         if stack:
             child.registers.esp = stack
         child.fs_selector, child.gs_selector = registers.fs, registers.gs
-        child.call = call = _first_steps(child)
-        child.waiting = next(call)
+        child.call, child.waiting = _first_steps(child), WaitUntil(lambda: True)
+        next(child.call)
 
     def _register(self, process: Process) -> None:
         linux = self._linux

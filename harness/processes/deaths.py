@@ -64,12 +64,13 @@ class Deaths:
         process.call = process.waiting = process.unfinished = None
         kernel.oom_killer.processes.remove(self._candidates.pop(process.pid))
         linux.scheduler.remove(process)
+        process.signals.release()
         for child in process.children:
             child.parent_process = None
             if child.state is State.ZOMBIE:
                 self._release(child)
         process.children.clear()
-        self._notify_parent(process)
+        self._notify_parent(process, ended)
 
     def _others(self, process: Process) -> list[Process]:
         return [p for p in self._linux.processes.values() if p is not process and p.alive]
@@ -82,11 +83,11 @@ class Deaths:
             self._linux.uaccess.copy_to_user(address, struct.pack("<I", 0))
             self._linux.futexes.wake((process.address_space, address), 1)
 
-    def _notify_parent(self, process: Process) -> None:
+    def _notify_parent(self, process: Process, ended: Ended) -> None:
         """Tell the parent, or let the process go if nobody will ask."""
         parent = process.parent_process
         thread = process.tgid != process.pid
-        if parent is None or thread or not self._linux.signalling.child_ended(parent, process):
+        if parent is None or thread or not self._linux.signalling.child_ended(process, ended):
             if parent is not None and process in parent.children:
                 parent.children.remove(process)
             self._release(process)
@@ -129,16 +130,17 @@ class Deaths:
         for child in children:
             if child.state is State.ZOMBIE and child.ended is not None:
                 return child, child.ended.wait_status
-            if options & WUNTRACED and child.stop_signal:
-                return child, child.stop_signal << 8 | 0x7F
-            if options & WCONTINUED and child.continued:
+            group = child.signals.group
+            if options & WUNTRACED and group.stop_report:
+                return child, group.stop_report << 8 | 0x7F
+            if options & WCONTINUED and group.continue_report:
                 return child, _CONTINUED
         return None
 
     def waited_for(self, parent: Process, child: Process) -> None:
         """The parent knows now."""
         if child.state is not State.ZOMBIE:
-            child.stop_signal, child.continued = 0, False
+            child.signals.group.stop_report, child.signals.group.continue_report = 0, False
             return
         usage, (minor, major) = child.usage(), parent.children_faults
         deeper = child.children_faults

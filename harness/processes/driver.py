@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any, Final, Protocol
 
 from harness.processes.clock import VirtualClock
+from harness.signals import SignalState
 from harness.syscalls.requests import (
     CopyFromUser,
     CopyToUser,
@@ -29,6 +30,7 @@ class Waiter(Protocol):
     """The process as far as its waiting goes."""
 
     waiting: WaitUntil | None
+    signals: SignalState
 
     @property
     def interrupted(self) -> bool:
@@ -105,4 +107,6 @@ class Driver:
                 answer = self._answer_to_wait(process, request)
                 if answer is WAITS:
                     process.waiting = request
+                    if request.signal_mask is not None:
+                        process.signals.suspend(int.from_bytes(request.signal_mask, "little"))
                 return answer

@@ -26,12 +26,13 @@ from harness.processes.deaths import Deaths
 from harness.processes.driver import Driver
 from harness.processes.limits import RunLimits
 from harness.processes.mapped_files import MappedFiles
-from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
 from harness.processes.proc_texts import ProcTexts
+from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
 from harness.processes.programs import Programs
 from harness.processes.scheduler import Scheduler
 from harness.processes.signalling import Signalling
 from harness.processes.tls import ThreadAreas
+from harness.signals import kernel_info
 from harness.syscalls.all_calls import ALL_CALLS
 from harness.syscalls.futex_queues import Futexes
 from harness.syscalls.names import NAMES
@@ -190,10 +191,14 @@ class Linux:
 
     def exit_group(self, process: Process, status: int) -> None:
         """The threads of the process are killed with it."""
+        self.kill_threads(process)
+        self.deaths.exit(process, Ended(status))
+
+    def kill_threads(self, process: Process) -> None:
+        """End the other threads of a process that ends."""
         for other in list(self.processes.values()):
             if other is not process and other.tgid == process.tgid and other.alive:
-                other.send_signal(SIGKILL)
-        self.deaths.exit(process, Ended(status))
+                other.signals.send_to_thread(kernel_info(SIGKILL))
 
     # -- system calls --------------------------------------------------------------------------
 
@@ -234,12 +239,12 @@ class Linux:
         return self.signalling.handle(process)
 
     def schedulable(self, process: Process) -> bool:
-        return process.state is State.RUNNING or process.signals.has_deliverable()
+        return process.state is State.RUNNING and not process.signals.stopped
 
     def next_deadline(self, waiting: list[Process]) -> int | None:
         """The nearest moment at which something happens by itself."""
         deadlines = [p.waiting.deadline for p in waiting if p.waiting and p.waiting.deadline]
-        timer = self.signalling.next_deadline(waiting)
+        timer = self.signalling.next_deadline()
         return min([*deadlines, *([] if timer is None else [timer])], default=None)
 
     def expire_timers(self) -> None:

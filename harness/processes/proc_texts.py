@@ -47,8 +47,9 @@ class ProcTexts:
 
     def _status(self, pid: int) -> bytes:
         process = self._process(pid)
-        letter = {"running": "R (running)", "stopped": "T (stopped)"}
-        state = letter.get(process.state.value, "Z (zombie)")
+        state = "T (stopped)" if process.signals.stopped else "R (running)"
+        if not process.alive:
+            state = "Z (zombie)"
         text = (
             f"Name:\t{process.comm.decode('latin-1')}\nState:\t{state}\nTgid:\t{process.tgid}\n"
             f"Pid:\t{pid}\nPPid:\t{process.parent}\n"

@@ -8,11 +8,11 @@ for. Nothing here can fail.
 """
 
 import enum
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.processes.tls import ThreadAreas
+from harness.processes.tls import FIRST_ENTRY, ThreadAreas
 from harness.signals import SignalState
 from harness.syscalls.requests import Call, RestartSystemCall, WaitUntil
 from harness.syscalls.task import Limits, Usage
@@ -42,7 +42,6 @@ class State(enum.Enum):
     """Where a process is in its life."""
 
     RUNNING = "running"
-    STOPPED = "stopped"
     ZOMBIE = "zombie"
     DEAD = "dead"
 
@@ -107,10 +106,8 @@ class Process:
     """Where its PID is to be written when it first runs."""
     cmdline: bytes = b""
     """Its arguments as ``/proc/PID/cmdline`` shows them."""
-    stop_signal: int = 0
-    """What stopped it, as long as its parent has not been told."""
-    continued: bool = False
-    """It goes on again, and its parent has not been told."""
+    last_trap: tuple[int, int, int] | None = None
+    """Vector, error code and CR2 of the trap that it is in, unless that is a system call."""
     robust_list: int = 0
     has_executed: bool = False
     parent_death_signal: int = 0
@@ -159,7 +156,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        return self.state in (State.RUNNING, State.STOPPED)
+        return self.state is State.RUNNING
 
     # -- memory ---------------------------------------------------------------------------------
 
@@ -176,6 +173,17 @@ class Process:
     @property
     def address_space(self) -> Hashable:
         return self.mm
+
+    @property
+    def has_fxsr(self) -> bool:
+        """Whether its CPU has FXSAVE."""
+        return self.system.kernel.config.features.fxsr
+
+    @property
+    def thread_selectors(self) -> Collection[int]:
+        """Selectors, for ring 3, of its own descriptors in the GDT."""
+        areas = enumerate(self.thread_areas.areas, FIRST_ENTRY)
+        return {number << 3 | 3 for number, area in areas if area is not None}
 
     # -- registers ------------------------------------------------------------------------------
 

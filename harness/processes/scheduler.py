@@ -171,6 +171,7 @@ class Scheduler:
             self._machine.oops(regs, vector, error_code, cr2)
         assert process is not None
         self._linux.clock.advance(TRAP_NANOSECONDS)
+        process.last_trap = None if vector == SYSCALL_VECTOR else (vector, error_code, cr2)
         if vector == SYSCALL_VECTOR:
             self._system_call(process)
         elif vector == TIMER_VECTOR:
@@ -198,7 +199,7 @@ class Scheduler:
         if result is WAITS:
             return
         process.call = None
-        if result is not None and process.state is State.RUNNING:
+        if isinstance(result, int) and process.state is State.RUNNING:
             process.registers.eax = result & 0xFFFFFFFF
             self._linux.returned(process, result)
 
