@@ -110,6 +110,7 @@ class Births:
         )
         self._copy_thread(parent, child, stack)
         self._register(child)
+        linux.checker.whole_space(parent)
         return child
 
     def _copy_thread(self, parent: Process, child: Process, stack: int) -> None:

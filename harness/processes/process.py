@@ -8,6 +8,7 @@ for. Nothing here can fail.
 """
 
 import enum
+import signal
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -59,6 +60,12 @@ class Ended:
     def exit_status(self) -> int:
         """As a shell has it: 128 + n for signal n."""
         return 128 + self.signal if self.signal else self.status
+
+    @property
+    def signal_name(self) -> str:
+        """``SIGSEGV`` and the like; real-time signals are numbers."""
+        known = self.signal in set(signal.Signals)
+        return signal.Signals(self.signal).name if known else f"signal {self.signal}"
 
     @property
     def wait_status(self) -> int:

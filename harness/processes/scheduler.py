@@ -37,6 +37,8 @@ SYSCALL_VECTOR: Final = 0x80
 SLICE_INSTRUCTIONS: Final = 500_000
 _TSS_ESP0: Final = 4
 _RING: Final = 3
+_SELECTOR_TRAPS: Final = frozenset({11, 12, 13})
+"""#NP, #SS and #GP: what loading a bad selector raises."""
 _HOST_WAIT_SECONDS: Final = 0.1
 
 
@@ -167,6 +169,9 @@ class Scheduler:
     def trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
         """Serve a trap of the current process, then let whoever may go on."""
         process = self.current
+        if not regs.xcs & _RING and (fixup := self._fixup(regs, vector)):
+            regs.eip = fixup
+            return
         if process is None or not regs.xcs & _RING:
             self._machine.oops(regs, vector, error_code, cr2)
         assert process is not None
@@ -179,9 +184,14 @@ class Scheduler:
             self._slice_used_up = True
         elif vector != PAGE_FAULT:
             self._linux.exception(process, vector, error_code)
+        self._linux.checker.changed_pages(process)
         self._prepare_return()
         if self.current is None or (not self._counting and self._others_may_run()):
             self._machine.cpu.stop()
+
+    def _fixup(self, regs: Any, vector: int) -> int:
+        """Where the way back to ring 3 goes on when a selector of the process is no good; or 0."""
+        return self._kernel.exception_table.search(regs.eip) if vector in _SELECTOR_TRAPS else 0
 
     def _system_call(self, process: Process) -> None:
         call = self._linux.system_call(process)
