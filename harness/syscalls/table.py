@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Number -> system call, for the calls on files, descriptors, identity, limits and time.
+"""Number -> system call, for the calls on files, descriptors, identity, limits, time and signals.
 
 Models ``sys_call_table`` of linux-2.4.22 ``arch/i386/kernel/entry.S``, with later calls after it. A
 call is a function or a generator function of the task and its arguments; :class:`SystemCall` makes
@@ -25,6 +25,7 @@ from harness.syscalls import (
     open,
     poll,
     read_write,
+    signals,
     stat,
     system,
 )
@@ -257,10 +258,11 @@ _FUNCTIONS: Final[dict[int, Callable[..., Any]]] = {
     312: futex.sys_get_robust_list,
     375: futex.sys_membarrier,
     422: futex.sys_futex_time64,
+    **signals.FUNCTIONS,
 }
 
 TABLE: Final[dict[int, SystemCall]] = {
     number: SystemCall(NAMES[number], function, len(inspect.signature(function).parameters) - 1)
     for number, function in _FUNCTIONS.items()
 }
-"""The calls that are modelled here. Those on processes, signals and memory are elsewhere."""
+"""The calls that are modelled here. Those on processes and memory are elsewhere."""

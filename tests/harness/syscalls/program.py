@@ -161,7 +161,7 @@ class Program:
         self.parent_death_signal, self.dumpable, self.no_new_privileges = 0, 1, 0
         self.has_executed = False
         self.restart: Callable[[], Call] | None = None
-        self.signals: list[int] = []
+        self.sent: list[int] = []
         self.user = Memory((self.base, self.size))
         self.interrupt = False
         self.system.programs.append(self)
@@ -172,7 +172,7 @@ class Program:
         return self.pid
 
     def send_signal(self, signal: int) -> None:
-        self.signals.append(signal)
+        self.sent.append(signal)
 
     def usage(self) -> Usage:
         return Usage(user_time=1_500_000_000, minor_faults=44)
