@@ -122,7 +122,8 @@ static void kill_with_known_registers(int signal)
 	show("edi after", edi);
 	show("esi after", esi);
 	show("eax after", eax);
-	show("flags after", flags & ~0x4);
+	/* CF, TF, IF, DF, IOPL, NT. */
+	show("flags after", flags & 0x7701);
 	show("xmm1 after", loaded[0]);
 	show("blocked after", blocked());
 }
