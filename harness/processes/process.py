@@ -132,8 +132,8 @@ class Process:
     """A signal ended the last system call: what becomes of it is still to be decided."""
     vfork_done: bool = True
     """Whether the parent that waits for this child in ``vfork()`` may go on."""
-    fs_selector: int = 0
-    gs_selector: int = 0
+    saved_selectors: tuple[int, int] = (0, 0)
+    """FS and GS while the CPU holds another process's."""
     peak_rss: int = 0
     children_faults: tuple[int, int] = (0, 0)
 
@@ -207,6 +207,22 @@ class Process:
     def set_fpu_state(self, image: bytes) -> None:
         self.system.machine.ram.write(virt_to_phys(self.fpu_area), image[:512].ljust(512, b"\0"))
         self.system.scheduler.fpu_changed(self)
+
+    @property
+    def fs_selector(self) -> int:
+        return self.system.scheduler.selectors(self)[0]
+
+    @fs_selector.setter
+    def fs_selector(self, selector: int) -> None:
+        self.system.scheduler.set_selectors(self, selector, self.gs_selector)
+
+    @property
+    def gs_selector(self) -> int:
+        return self.system.scheduler.selectors(self)[1]
+
+    @gs_selector.setter
+    def gs_selector(self, selector: int) -> None:
+        self.system.scheduler.set_selectors(self, self.fs_selector, selector)
 
     def start_registers(self, eip: int, esp: int) -> None:
         """Ring 3 begins at ``eip``, all general registers 0, as ``start_thread()`` leaves it."""

@@ -93,8 +93,6 @@ class Scheduler:
         if process is self.current:
             return
         image, registers = self._kernel.image, self._machine.cpu.registers
-        if self.current is not None and self._fpu_owner is self.current:
-            self.current.fs_selector, self.current.gs_selector = registers.fs, registers.gs
         self._kernel.tasks.context_switch(process.task if process else image.init_task)
         self.current = process
         registers.esp = process.registers_at if process else image.kernel_stack_top(image.init_task)
@@ -114,6 +112,19 @@ class Scheduler:
         """The state in the ``task_struct`` is the one that ``process`` goes on with."""
         if self._fpu_owner is process:
             self._fpu_owner = None
+
+    def selectors(self, process: Process) -> tuple[int, int]:
+        """Its FS and GS."""
+        registers = self._machine.cpu.registers
+        if self._fpu_owner is process:
+            return registers.fs, registers.gs
+        return process.saved_selectors
+
+    def set_selectors(self, process: Process, fs: int, gs: int) -> None:
+        """Guest code loads them before the process goes on: they may be no good."""
+        self.save_fpu(process)
+        process.saved_selectors = (fs, gs)
+        self.fpu_changed(process)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -226,9 +237,12 @@ class Scheduler:
         ram.write32(self._tss + _TSS_ESP0, self._kernel.image.kernel_stack_top(process.task))
         if self._fpu_owner is not process:
             self._load_thread_areas(process)
-            area = self._fpu_owner.fpu_area if self._fpu_owner else self._scratch_area()
+            area = self._scratch_area()
+            if self._fpu_owner is not None:
+                area = self._fpu_owner.fpu_area
+                self._fpu_owner.saved_selectors = self.selectors(self._fpu_owner)
             registers.eax, registers.edx = area, process.fpu_area
-            registers.ecx, registers.edi = process.fs_selector, process.gs_selector
+            registers.ecx, registers.edi = process.saved_selectors
             registers.eip = self._switch_to
             self._fpu_owner = process
 
