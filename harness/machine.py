@@ -225,11 +225,11 @@ class Machine:
 
     def _hypercall(self) -> None:
         registers = self.cpu.registers
-        number, argument = registers.eax, registers.ebx
+        number, ecx, edx, argument, _esp, _ebp, esi, _edi = registers.general()
         if number == Hypercall.TRAP:
-            self._trap(argument, registers.ecx, registers.edx, registers.esi)
+            self._trap(argument, ecx, edx, esi)
         elif number == Hypercall.CALL:
-            self._kernel_call(argument, registers.ecx)
+            self._kernel_call(argument, ecx)
         elif number == Hypercall.START_KERNEL:
             self._start_kernel()
             registers.eax = 0
