@@ -72,7 +72,7 @@ class DescriptorTable:
         before = self._files.get(number)
         self._set(number, file.get(), close_on_exec)
         if before is not None:
-            before.put()
+            self._closed(before)
 
     def _set(self, number: int, file: OpenFile, close_on_exec: bool) -> None:
         self._files[number] = file
@@ -83,6 +83,10 @@ class DescriptorTable:
         del self._files[descriptor]
         self._close_on_exec.discard(descriptor)
         self._next = min(self._next, descriptor)
+        self._closed(file)
+
+    def _closed(self, file: OpenFile) -> None:
+        file.inode.drop_locks(self)
         file.put()
 
     def close_on_exec(self, descriptor: int) -> bool:

@@ -81,7 +81,7 @@ class HostFolder:
             os.close(place)
 
     def read(self, names: Names, identity: tuple[int, int], count: int, position: int) -> bytes:
-        """``count`` bytes of the regular file that had this ``(st_dev, st_ino)``; fewer at its end."""
+        """``count`` bytes of the regular file ``(st_dev, st_ino)`` names; fewer at its end."""
         descriptor = self._file(names, identity)
         parts = []
         while count > 0:

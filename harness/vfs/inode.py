@@ -8,10 +8,11 @@ content goes when both are 0. Times are nanoseconds since 1970.
 
 import errno
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final
 
 from harness.vfs.failure import fail
+from harness.vfs.locks import FileLocks
 from harness.vfs.quota import Quota
 
 if TYPE_CHECKING:
@@ -65,6 +66,20 @@ class Inode:
         self.charges = 0
         """How many inodes the quota counts for it: one for each name that was made here."""
         self.atime = self.mtime = self.ctime = superblock.now()
+        self._locks: FileLocks | None = None
+
+    @property
+    def locks(self) -> FileLocks:
+        """The locks on it; most files never have any."""
+        if self._locks is None:
+            self._locks = FileLocks()
+        return self._locks
+
+    def drop_locks(self, holder: Hashable) -> None:
+        """Those of a table of descriptors, or of an open file description, that closed it."""
+        if self._locks is not None:
+            self._locks.drop_ranges(holder)
+            self._locks.drop_whole(holder)
 
     @property
     def kind(self) -> int:

@@ -59,6 +59,7 @@ class OpenFile:
         self.count -= 1
         if self.count == 0:
             self.released()
+            self.inode.drop_locks(self)
             self.inode.superblock.quota.give_file()
             self.inode.put()
 

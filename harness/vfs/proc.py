@@ -177,7 +177,7 @@ class ProcDirectory(Directory):
 
 
 class ProcTree(SuperBlock):
-    """The file system; ``texts`` and ``process_texts`` are open to whoever has something to tell."""
+    """The file system; whoever has something to tell adds it to ``texts`` or ``process_texts``."""
 
     def __init__(
         self,
