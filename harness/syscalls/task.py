@@ -110,10 +110,17 @@ class Names:
 class System(Protocol):
     """The machine."""
 
-    files: FileSystem
-    clock: Clock
-    names: Names
-    futexes: Futexes
+    @property
+    def files(self) -> FileSystem: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def names(self) -> Names: ...
+
+    @property
+    def futexes(self) -> Futexes: ...
 
     def random(self, count: int) -> bytes:
         """From the seed."""
@@ -140,7 +147,6 @@ class Task(Protocol):
     files: DescriptorTable
     fs: Context
     limits: Limits
-    system: System
     personality: int
     nice: int
     clear_child_tid: int
@@ -153,6 +159,9 @@ class Task(Protocol):
     no_new_privileges: int
     restart: Callable[[], Call] | None
     """What ``restart_syscall()`` goes on with."""
+
+    @property
+    def system(self) -> System: ...
 
     @property
     def parent(self) -> int:
