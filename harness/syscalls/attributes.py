@@ -23,19 +23,10 @@ from harness.syscalls.user_copy import MAX_COUNT, copy_struct_in, signed, wide
 from harness.vfs import operations
 from harness.vfs.credentials import MAY_WRITE
 from harness.vfs.failure import fail
-from harness.vfs.flags import O_PATH
 from harness.vfs.inode import Inode, Symlink
-from harness.vfs.open_file import OpenFile, RegularOpenFile
+from harness.vfs.open_file import RegularOpenFile
 
 _SECOND: Final = 1_000_000_000
-
-
-def _file(task: Task, descriptor: int) -> OpenFile:
-    """One that was opened for more than its path."""
-    file = task.files.get(descriptor)
-    if file.flags & O_PATH:
-        fail(errno.EBADF)
-    return file
 
 
 # -- access --------------------------------------------------------------------------------------
@@ -78,7 +69,7 @@ def sys_chmod(task: Task, path: int, mode: int) -> Call:
 
 
 def sys_fchmod(task: Task, descriptor: int, mode: int) -> int:
-    return _chmod(task, _file(task, descriptor).inode, mode)
+    return _chmod(task, task.files.get(descriptor).inode, mode)
 
 
 def sys_fchmodat(task: Task, directory: int, path: int, mode: int) -> Call:
@@ -115,7 +106,7 @@ def sys_lchown32(task: Task, path: int, uid: int, gid: int) -> Call:
 
 
 def sys_fchown32(task: Task, descriptor: int, uid: int, gid: int) -> int:
-    return _chown(task, _file(task, descriptor).inode, _long(uid), _long(gid))
+    return _chown(task, task.files.get(descriptor).inode, _long(uid), _long(gid))
 
 
 def sys_chown(task: Task, path: int, uid: int, gid: int) -> Call:
@@ -127,7 +118,7 @@ def sys_lchown(task: Task, path: int, uid: int, gid: int) -> Call:
 
 
 def sys_fchown(task: Task, descriptor: int, uid: int, gid: int) -> int:
-    return _chown(task, _file(task, descriptor).inode, _short(uid), _short(gid))
+    return _chown(task, task.files.get(descriptor).inode, _short(uid), _short(gid))
 
 
 def sys_fchownat(task: Task, directory: int, path: int, uid: int, gid: int, flags: int) -> Call:
@@ -195,7 +186,7 @@ def _utimensat(
     if path:
         inode = yield from place_at(task, directory, path, flags)
     else:
-        inode = _file(task, directory).inode
+        inode = task.files.get(directory).inode
     return _set_times(task, inode, wanted)
 
 
@@ -222,7 +213,7 @@ def _timevals(times: int) -> Part[Times]:
 def sys_futimesat(task: Task, directory: int, path: int, times: int) -> Call:
     wanted = yield from _timevals(times)
     if not path:
-        return _set_times(task, _file(task, directory).inode, wanted)
+        return _set_times(task, task.files.get(directory).inode, wanted)
     return _set_times(task, (yield from place_at(task, directory, path, 0)), wanted)
 
 
@@ -263,7 +254,7 @@ def _truncate(task: Task, path: int, size: int) -> Call:
 def _ftruncate(task: Task, descriptor: int, size: int, *, small: bool) -> int:
     if size < 0:
         return -errno.EINVAL
-    file = _file(task, descriptor)
+    file = task.files.get(descriptor)
     if not isinstance(file, RegularOpenFile) or not file.may_write:
         return -errno.EINVAL
     if small and size > MAX_COUNT:
@@ -297,7 +288,7 @@ def sys_fallocate(
 ) -> int:
     """Only the file's size can be made larger; nothing is reserved."""
     start, count = wide(low, high), wide(length, length_high)
-    file = _file(task, descriptor)
+    file = task.files.get(descriptor)
     if start < 0 or count <= 0:
         return -errno.EINVAL
     if mode & ~FALLOC_FL_KEEP_SIZE:

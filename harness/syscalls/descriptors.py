@@ -41,12 +41,12 @@ from harness.vfs.pipe import PIPE_SIZE, PipeEnd, new_pipe
 
 
 def sys_dup(task: Task, descriptor: int) -> int:
-    file = task.files.get(descriptor)
+    file = task.files.get_raw(descriptor)
     return task.files.install(file.get(), task.limits.soft(RLIMIT_NOFILE))
 
 
 def sys_dup2(task: Task, old: int, new: int) -> int:
-    file = task.files.get(old)
+    file = task.files.get_raw(old)
     if new >= task.limits.soft(RLIMIT_NOFILE):
         return -errno.EBADF
     if old != new:
@@ -59,7 +59,7 @@ def sys_dup3(task: Task, old: int, new: int, flags: int) -> int:
         return -errno.EINVAL
     if new >= task.limits.soft(RLIMIT_NOFILE):
         return -errno.EBADF
-    task.files.replace(new, task.files.get(old), close_on_exec=bool(flags & O_CLOEXEC))
+    task.files.replace(new, task.files.get_raw(old), close_on_exec=bool(flags & O_CLOEXEC))
     return new
 
 
@@ -132,7 +132,7 @@ def _pipe_size(file: OpenFile, wanted: int | None) -> int:
 
 
 def sys_fcntl64(task: Task, descriptor: int, command: int, argument: int) -> Call:
-    file = task.files.get(descriptor)
+    file = task.files.get_raw(descriptor)
     if file.flags & O_PATH and command not in _WITH_PATH_ONLY:
         return -errno.EBADF
     if command in _LOCKS:
@@ -158,7 +158,7 @@ def sys_fcntl64(task: Task, descriptor: int, command: int, argument: int) -> Cal
 
 def sys_fcntl(task: Task, descriptor: int, command: int, argument: int) -> Call:
     if command in (F_GETLK64, F_SETLK64, F_SETLKW64):
-        task.files.get(descriptor)
+        task.files.get_raw(descriptor)
         return -errno.EINVAL
     return (yield from sys_fcntl64(task, descriptor, command, argument))
 
@@ -239,8 +239,6 @@ LOCK_SH, LOCK_EX, LOCK_NB, LOCK_UN = 1, 2, 4, 8
 
 def sys_flock(task: Task, descriptor: int, operation: int) -> Call:
     file = task.files.get(descriptor)
-    if file.flags & O_PATH:
-        return -errno.EBADF
     locks, kind = file.inode.locks, operation & ~LOCK_NB
     if kind == LOCK_UN:
         locks.drop_whole(file)
@@ -266,8 +264,6 @@ FIONCLEX, FIOCLEX = 0x5450, 0x5451
 
 def sys_ioctl(task: Task, descriptor: int, command: int, argument: int) -> Call:
     file = task.files.get(descriptor)
-    if file.flags & O_PATH:
-        return -errno.EBADF
     if command in (FIOCLEX, FIONCLEX):
         task.files.set_close_on_exec(descriptor, command == FIOCLEX)
         return 0

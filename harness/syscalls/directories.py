@@ -107,7 +107,7 @@ def sys_chdir(task: Task, path: int) -> Call:
 
 
 def sys_fchdir(task: Task, descriptor: int) -> int:
-    task.fs.cwd = _enter(task, task.files.get(descriptor).inode)
+    task.fs.cwd = _enter(task, task.files.get_raw(descriptor).inode)
     return 0
 
 

@@ -13,6 +13,7 @@ from harness.syscalls.places import (
     AT_SYMLINK_FOLLOW,
     AT_SYMLINK_NOFOLLOW,
     CWD,
+    find_at,
     parent_at,
     place_at,
 )
@@ -108,9 +109,10 @@ def sys_symlink(task: Task, text: int, path: int) -> Call:
 def sys_readlinkat(task: Task, directory: int, path: int, buffer: int, size: int) -> Call:
     if not 0 < size <= MAX_COUNT:
         return -errno.EINVAL
-    inode = yield from place_at(task, directory, path, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
+    name = yield from copy_path(path)
+    inode = find_at(task, directory, name, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
     if not isinstance(inode, Symlink):
-        fail(errno.EINVAL)
+        fail(errno.EINVAL if name else errno.ENOENT)
     text = inode.text()[:size]
     yield from copy_out(buffer, text)
     return len(text)

@@ -32,7 +32,7 @@ def start_of(task: Task, descriptor: int, path: bytes) -> Directory | None:
     """Where ``path`` starts: ``None`` is the working directory."""
     if path.startswith(b"/") or signed(descriptor) == AT_FDCWD:
         return None
-    inode = task.files.get(descriptor).inode
+    inode = task.files.get_raw(descriptor).inode
     if not path:
         fail(errno.ENOENT)
     if not isinstance(inode, Directory):
@@ -42,11 +42,15 @@ def start_of(task: Task, descriptor: int, path: bytes) -> Directory | None:
 
 def place_at(task: Task, descriptor: int, path: int, flags: int) -> Part[Inode]:
     """The inode that ``(descriptor, path, flags)`` names; ``path`` is the program's address."""
-    name = yield from copy_path(path)
+    return find_at(task, descriptor, (yield from copy_path(path)), flags)
+
+
+def find_at(task: Task, descriptor: int, name: bytes, flags: int) -> Inode:
+    """As :func:`place_at`, with the path in hand."""
     if not name and flags & AT_EMPTY_PATH:
         if signed(descriptor) == AT_FDCWD:
             return task.fs.cwd
-        return task.files.get(descriptor).inode
+        return task.files.get_raw(descriptor).inode
     follow = not flags & AT_SYMLINK_NOFOLLOW
     return Walk(task.fs).find(name, start_of(task, descriptor, name), follow=follow).inode
 

@@ -33,9 +33,9 @@ def _range(buffer: int, count: int) -> None:
 
 def _file_at(task: Task, descriptor: int, position: int) -> OpenFile:
     """For ``pread`` and ``pwrite``: a file that has positions."""
-    file = task.files.get(descriptor)
     if position < 0:
         fail(errno.EINVAL)
+    file = task.files.get(descriptor)
     if not file.seekable:
         fail(errno.ESPIPE)
     return file
@@ -108,15 +108,8 @@ def sys_pwritev(task: Task, descriptor: int, vector: int, count: int, low: int, 
 # -- positions -----------------------------------------------------------------------------------
 
 
-def _seekable(task: Task, descriptor: int) -> OpenFile:
-    file = task.files.get(descriptor)
-    if not (file.may_read or file.may_write) and not file.flags & 3:
-        fail(errno.EBADF)
-    return file
-
-
 def sys_lseek(task: Task, descriptor: int, offset: int, whence: int) -> int:
-    file = _seekable(task, descriptor)
+    file = task.files.get(descriptor)
     before = file.position
     position = file.seek(signed(offset), whence)
     if position > MAX_COUNT:
@@ -126,7 +119,7 @@ def sys_lseek(task: Task, descriptor: int, offset: int, whence: int) -> int:
 
 
 def sys_llseek(task: Task, descriptor: int, high: int, low: int, result: int, whence: int) -> Call:
-    file = _seekable(task, descriptor)
+    file = task.files.get(descriptor)
     position = file.seek(wide(low, high), whence)
     yield from copy_out(result, words(position, size=8))
     return 0
@@ -199,8 +192,6 @@ def sys_sync(task: Task) -> int:
 
 def sys_fsync(task: Task, descriptor: int) -> int:
     file = task.files.get(descriptor)
-    if not (file.may_read or file.may_write):
-        fail(errno.EBADF)
     return 0 if file.seekable else -errno.EINVAL
 
 

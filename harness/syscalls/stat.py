@@ -134,7 +134,7 @@ def sys_oldlstat(task: Task, path: int, buffer: int) -> Call:
 
 
 def sys_oldfstat(task: Task, descriptor: int, buffer: int) -> Call:
-    return (yield from copy_struct_out(buffer, _old(task.files.get(descriptor).inode)))
+    return (yield from copy_struct_out(buffer, _old(task.files.get_raw(descriptor).inode)))
 
 
 def sys_stat(task: Task, path: int, buffer: int) -> Call:
@@ -147,7 +147,7 @@ def sys_lstat(task: Task, path: int, buffer: int) -> Call:
 
 
 def sys_fstat(task: Task, descriptor: int, buffer: int) -> Call:
-    return (yield from copy_struct_out(buffer, _new(task.files.get(descriptor).inode)))
+    return (yield from copy_struct_out(buffer, _new(task.files.get_raw(descriptor).inode)))
 
 
 def sys_stat64(task: Task, path: int, buffer: int) -> Call:
@@ -160,7 +160,7 @@ def sys_lstat64(task: Task, path: int, buffer: int) -> Call:
 
 
 def sys_fstat64(task: Task, descriptor: int, buffer: int) -> Call:
-    return (yield from copy_struct_out(buffer, _large(task.files.get(descriptor).inode)))
+    return (yield from copy_struct_out(buffer, _large(task.files.get_raw(descriptor).inode)))
 
 
 _STAT_FLAGS: Final = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH
@@ -208,7 +208,7 @@ def sys_statfs(task: Task, path: int, buffer: int) -> Call:
 
 
 def sys_fstatfs(task: Task, descriptor: int, buffer: int) -> Call:
-    inode = task.files.get(descriptor).inode
+    inode = task.files.get_raw(descriptor).inode
     return (yield from copy_struct_out(buffer, _file_system(inode, Statfs)))
 
 
@@ -226,5 +226,5 @@ def sys_statfs64(task: Task, path: int, size: int, buffer: int) -> Call:
 
 def sys_fstatfs64(task: Task, descriptor: int, size: int, buffer: int) -> Call:
     _check_size(size)
-    inode = task.files.get(descriptor).inode
+    inode = task.files.get_raw(descriptor).inode
     return (yield from copy_struct_out(buffer, _file_system(inode, Statfs64)))

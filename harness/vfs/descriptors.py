@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.vfs.failure import fail
+from harness.vfs.flags import O_PATH
 from harness.vfs.open_file import OpenFile
 
 NR_OPEN: Final = 1 << 20
@@ -37,6 +38,14 @@ class DescriptorTable:
         return self._files
 
     def get(self, descriptor: int) -> OpenFile:
+        """An open file, but none that was opened with ``O_PATH``."""
+        file = self.get_raw(descriptor)
+        if file.flags & O_PATH:
+            fail(errno.EBADF)
+        return file
+
+    def get_raw(self, descriptor: int) -> OpenFile:
+        """As :meth:`get`, for what only asks where or what the file is."""
         file = self._files.get(descriptor)
         if file is None:
             fail(errno.EBADF)
@@ -79,7 +88,7 @@ class DescriptorTable:
         self.set_close_on_exec(number, close_on_exec)
 
     def close(self, descriptor: int) -> None:
-        file = self.get(descriptor)
+        file = self.get_raw(descriptor)
         del self._files[descriptor]
         self._close_on_exec.discard(descriptor)
         self._next = min(self._next, descriptor)

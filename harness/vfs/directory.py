@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from harness.vfs.failure import fail
-from harness.vfs.inode import Inode, SuperBlock
+from harness.vfs.inode import NAME_MAX, Inode, SuperBlock
 
 if TYPE_CHECKING:
     from harness.vfs.open_file import DirectoryOpenFile
@@ -29,6 +29,8 @@ class LowerDirectory(Protocol):
 
 class Directory(Inode):
     """Names and inodes. ``parent`` of the root is itself."""
+
+    seekable = True
 
     def __init__(
         self,
@@ -66,6 +68,8 @@ class Directory(Inode):
 
     def lookup(self, name: bytes) -> Inode | None:
         """What ``name`` leads to here; never ``.`` or ``..``."""
+        if len(name) > NAME_MAX:
+            fail(errno.ENAMETOOLONG)
         inode = self._entries.get(name)
         if inode is None and self._lower is not None and name not in self._whiteouts:
             inode = self._lower.lookup(self, name)

@@ -193,4 +193,4 @@ class Symlink(Inode):
 
 
 class SpecialFile(Inode):
-    """A device, FIFO or socket of the host: it can be seen, never opened."""
+    """A device or socket of the host: it can be seen, never opened."""

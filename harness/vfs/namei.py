@@ -14,7 +14,7 @@ from typing import Final
 from harness.vfs.credentials import MAY_EXEC, Credentials
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
-from harness.vfs.inode import NAME_MAX, Inode, Symlink
+from harness.vfs.inode import Inode, Symlink
 
 PATH_MAX: Final = 4096
 """With the zero at its end."""
@@ -109,8 +109,6 @@ class Walk:
             at = self._step(at, rest)
         context.credentials.check(at, MAY_EXEC)
         name = rest[0]
-        if len(name) > NAME_MAX:
-            fail(errno.ENAMETOOLONG)
         last = {b".": Last.DOT, b"..": Last.DOTDOT}.get(name, Last.NAME)
         return Parent(at, name, last, slash)
 
@@ -148,8 +146,6 @@ class Walk:
             return at
         if name == b"..":
             return self._up(at)
-        if len(name) > NAME_MAX:
-            fail(errno.ENAMETOOLONG)
         inode = at.lookup(name)
         if inode is None:
             fail(errno.ENOENT)

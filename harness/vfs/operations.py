@@ -160,9 +160,10 @@ def rename(context: Context, old: Parent, new: Parent, flags: int = 0) -> None:
         fail(errno.EBUSY)
     if new.last is not Last.NAME:
         fail(errno.EEXIST if flags & RENAME_NOREPLACE else errno.EBUSY)
-    moved, replaced = old.directory.lookup(old.name), new.directory.lookup(new.name)
+    moved = old.directory.lookup(old.name)
     if moved is None:
         fail(errno.ENOENT)
+    replaced = new.directory.lookup(new.name)
     if replaced is not None and flags & RENAME_NOREPLACE:
         fail(errno.EEXIST)
     if replaced is None and flags & RENAME_EXCHANGE:

@@ -3,8 +3,9 @@
 
 Inodes are made when a name is first looked up, from what the host says then. One that differs from
 the host's since is kept for as long as a name leads to it; the others only while somebody holds
-them, so that a walk over a large folder leaves nothing behind. Files with several names on the host
-are one inode here, too. Inode numbers are ours: a number of the host could be one that we gave.
+them, so that a walk over a large folder leaves nothing behind. A FIFO is one among our programs:
+the host's is not touched. Files with several names on the host are one inode here, too. Inode
+numbers are ours: a number of the host could be one that we gave.
 
 What can fail: what :mod:`harness.vfs.host` fails with.
 """
@@ -20,6 +21,7 @@ from weakref import WeakValueDictionary
 from harness.vfs.directory import Directory
 from harness.vfs.host import HostFolder, Names
 from harness.vfs.inode import TMPFS_MAGIC, Inode, SpecialFile, SuperBlock, Symlink
+from harness.vfs.pipe import Pipe
 from harness.vfs.quota import Quota
 from harness.vfs.regular import RegularFile
 
@@ -113,6 +115,8 @@ class HostTree(SuperBlock):
             inode = RegularFile(self, 0, lower=read, lower_size=status.st_size)
         elif stat.S_ISLNK(status.st_mode):
             inode = HostSymlink(self, self.folder, names, status.st_size)
+        elif stat.S_ISFIFO(status.st_mode):
+            inode = Pipe(self)
         else:
             inode = SpecialFile(self, status.st_mode)
             inode.rdev = device_number(os.major(status.st_rdev), os.minor(status.st_rdev))

@@ -23,7 +23,7 @@ from harness.vfs.flags import (
     READABLE,
     WRITABLE,
 )
-from harness.vfs.inode import Inode, SuperBlock
+from harness.vfs.inode import PIPEFS_MAGIC, Inode, SuperBlock
 from harness.vfs.open_file import OpenFile
 
 PIPE_BUF: Final = 4096
@@ -43,6 +43,8 @@ class Pipe(Inode):
         self.opened_by_readers = 0
         self.opened_by_writers = 0
         """How often each end was opened: who waits for the other end may miss it closing again."""
+        self.named = superblock.magic != PIPEFS_MAGIC
+        """Who opens a FIFO by its name waits for the other end; by ``/proc/PID/fd`` nobody does."""
 
     @property
     def room(self) -> int:
@@ -50,8 +52,10 @@ class Pipe(Inode):
 
     def open(self, flags: int) -> "PipeEnd":
         """Open one end; a FIFO's opener then waits for the other: see :meth:`PipeEnd.met`."""
+        if flags & O_ACCMODE == O_ACCMODE:
+            fail(errno.EINVAL)
         nonblocking_writer = flags & O_ACCMODE == O_WRONLY and flags & O_NONBLOCK
-        if nonblocking_writer and not self.readers:
+        if self.named and nonblocking_writer and not self.readers:
             fail(errno.ENXIO)
         return PipeEnd(self, flags)
 
@@ -75,7 +79,7 @@ class PipeEnd(OpenFile):
     def met(self) -> bool:
         """Whether the other end is, or was meanwhile, open: ``open()`` of a FIFO waits for it."""
         pipe, mode = self.inode, self.flags & O_ACCMODE
-        if mode == O_RDWR or (mode == O_RDONLY and self.nonblocking):
+        if not pipe.named or mode == O_RDWR or (mode == O_RDONLY and self.nonblocking):
             return True
         if mode == O_RDONLY:
             return pipe.writers > 0 or pipe.opened_by_writers != self._writers_before

@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same operations on our tree and on the host's: the same results, the same errors.
+
+Ours starts as a view of a folder of the host; the host's kernel works on a second folder of
+the same content. At the end both trees are alike, and our folder is what it was.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from harness.syscalls.places import AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from harness.syscalls.structures import Stat64
+from harness.vfs.directory import Directory
+from harness.vfs.namei import Walk
+from tests.harness.syscalls.program import Program, new_machine
+from tests.harness.vfs.reference import Answer, Reference, described, populate
+
+O_LARGEFILE = 0o100000
+OPEN_FLAGS = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR, 3]
+EXTRA_FLAGS = [
+    *(0, 0, os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_CREAT | os.O_TRUNC),
+    *(os.O_DIRECTORY, os.O_NOFOLLOW, os.O_NOFOLLOW | os.O_DIRECTORY, os.O_PATH),
+    *(os.O_PATH | os.O_NOFOLLOW, os.O_CREAT | os.O_NOFOLLOW, os.O_CREAT | os.O_APPEND),
+]
+NAMES = ["a", "b", "c", "d", "e", "f", "g", "h", "l", "n", "p", "s", "x", "z", "up", "r"]
+
+
+def _path(parts: list[str], lead: str, trail: str) -> bytes:
+    return (lead + "/".join(parts) + trail).encode()
+
+
+PARTS = st.sampled_from([*NAMES, *NAMES, ".", "..", ""])
+PATHS = st.one_of(
+    st.builds(
+        _path,
+        st.lists(PARTS, min_size=1, max_size=4),
+        st.sampled_from(["", "", "", "/", "a/", "a/b/", "/../"]),
+        st.sampled_from(["", "", "", "", "", "/", "/."]),
+    ),
+    st.sampled_from([b"", b"/", b"n" * 255, b"n" * 256, b"a/" * 2100, b"a/" + b"n" * 256 + b"/x"]),
+)
+MODES = st.sampled_from([0o644, 0o600, 0o755, 0o1777, 0o4755, 0o2775, 0])
+SIZES = st.sampled_from([0, 1, 9, 10, 11, 100, 4095, 4096, 4097, 9999, 10000, 20000])
+WHERE = st.none() | st.integers(0, 3)
+
+
+class Ours:
+    """The operations of :class:`~tests.harness.vfs.reference.Worker`, as system calls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine = new_machine(folder)
+        for name in (b"dev", b"proc"):
+            inode = self.machine.files.root.lookup(name)
+            assert isinstance(inode, Directory)
+            inode.mounted = False
+            self.machine.files.root.detach(name)
+        self.program = Program(self.machine)
+        self._open: dict[int, int] = {}
+
+    def do(self, operation: str, *arguments: Any) -> Answer:
+        result = getattr(self, operation)(*arguments)
+        if isinstance(result, int) and result < 0:
+            return -result, None
+        return 0, result
+
+    def call(self, name: str, *arguments: int | bytes) -> int:
+        return self.program.call(name, *arguments)
+
+    def _plain(self, name: str, *arguments: int | bytes) -> int | None:
+        result = self.call(name, *arguments)
+        return result if result < 0 else None
+
+    def start(self, handle: int | None) -> int:
+        return AT_FDCWD if handle is None else self._open[handle]
+
+    def open(self, handle: int, at: int | None, path: bytes, flags: int, mode: int) -> int | None:
+        result = self.call("openat", self.start(at), path, flags | O_LARGEFILE, mode)
+        if result < 0:
+            return result
+        self._open[handle] = result
+        return None
+
+    def close(self, handle: int) -> int | None:
+        return self._plain("close", self._open.pop(handle))
+
+    def _bytes(self, name: str, count: int, *arguments: int) -> int | bytes:
+        room = self.program.room(max(count, 1))
+        result = self.call(name, arguments[0], room, count, *arguments[1:])
+        return result if result < 0 else self.program.get(room, result)
+
+    def read(self, handle: int, count: int) -> int | bytes:
+        return self._bytes("read", count, self._open[handle])
+
+    def pread(self, handle: int, count: int, position: int) -> int | bytes:
+        return self._bytes("pread64", count, self._open[handle], position, position >> 32)
+
+    def write(self, handle: int, data: bytes) -> int:
+        return self.call("write", self._open[handle], self.program.put(data), len(data))
+
+    def pwrite(self, handle: int, data: bytes, position: int) -> int:
+        address = self.program.put(data)
+        low, high = position, position >> 32
+        return self.call("pwrite64", self._open[handle], address, len(data), low, high)
+
+    def seek(self, handle: int, offset: int, whence: int) -> int:
+        room = self.program.room(8)
+        high = offset >> 32
+        result = self.call("_llseek", self._open[handle], high, offset, room, whence)
+        return result or int.from_bytes(self.program.get(room, 8), "little")
+
+    def ftruncate(self, handle: int, size: int) -> int | None:
+        return self._plain("ftruncate64", self._open[handle], size, size >> 32)
+
+    def _status(self, result: int, room: int) -> int | tuple[int, ...]:
+        return result or described(Stat64.from_buffer_copy(self.program.get(room, 96)))
+
+    def fstat(self, handle: int) -> int | tuple[int, ...]:
+        room = self.program.room(96)
+        return self._status(self.call("fstat64", self._open[handle], room), room)
+
+    def stat(self, at: int | None, path: bytes, follow: bool) -> int | tuple[int, ...]:
+        room, flags = self.program.room(96), 0 if follow else AT_SYMLINK_NOFOLLOW
+        return self._status(self.call("fstatat64", self.start(at), path, room, flags), room)
+
+    def truncate(self, path: bytes, size: int) -> int | None:
+        return self._plain("truncate64", path, size, size >> 32)
+
+    def mkdir(self, at: int | None, path: bytes, mode: int) -> int | None:
+        return self._plain("mkdirat", self.start(at), path, mode)
+
+    def rmdir(self, at: int | None, path: bytes) -> int | None:
+        return self._plain("unlinkat", self.start(at), path, 0x200)
+
+    def unlink(self, at: int | None, path: bytes) -> int | None:
+        return self._plain("unlinkat", self.start(at), path, 0)
+
+    def rename(self, old: bytes, new: bytes, flags: int) -> int | None:
+        return self._plain("renameat2", AT_FDCWD, old, AT_FDCWD, new, flags)
+
+    def link(self, old: bytes, new: bytes, follow: bool) -> int | None:
+        return self._plain("linkat", AT_FDCWD, old, AT_FDCWD, new, 0x400 * follow)
+
+    def symlink(self, text: bytes, path: bytes) -> int | None:
+        return self._plain("symlink", text, path)
+
+    def readlink(self, path: bytes) -> int | bytes:
+        room = self.program.room(4096)
+        result = self.call("readlink", path, room, 4096)
+        return result if result < 0 else self.program.get(room, result)
+
+    def chmod(self, path: bytes, mode: int) -> int | None:
+        return self._plain("chmod", path, mode)
+
+    def chown(self, path: bytes, uid: int, gid: int, follow: bool) -> int | None:
+        return self._plain("chown32" if follow else "lchown32", path, uid, gid)
+
+    def utimes(self, path: bytes, atime: int, mtime: int, follow: bool) -> int | tuple[int, int]:
+        specs = b"".join(
+            part.to_bytes(4, "little") for time in (atime, mtime) for part in divmod(time, 10**9)
+        )
+        flags = 0 if follow else AT_SYMLINK_NOFOLLOW
+        result = self.call("utimensat", AT_FDCWD, path, self.program.put(specs), flags)
+        if result:
+            return result
+        inode = Walk(self.program.fs).find(path, follow=follow).inode
+        return inode.atime, inode.mtime
+
+    def mkfifo(self, path: bytes, mode: int) -> int | None:
+        return self._plain("mknod", path, stat.S_IFIFO | mode, 0)
+
+    def access(self, path: bytes, mode: int) -> int | None:
+        return self._plain("access", path, mode)
+
+    def list(self, path: bytes) -> int | list[bytes]:
+        descriptor = self.call("open", path, os.O_DIRECTORY, 0)
+        if descriptor < 0:
+            return descriptor
+        room, names = self.program.room(512), []
+        while (length := self.call("getdents64", descriptor, room, 512)) > 0:
+            names += entry_names(self.program.get(room, length))
+        self.call("close", descriptor)
+        return sorted(names) if length == 0 else length
+
+    def chdir(self, path: bytes) -> int | None:
+        return self._plain("chdir", path)
+
+    def getcwd(self) -> int | bytes:
+        room = self.program.room(4096)
+        result = self.call("getcwd", room, 4096)
+        return result if result < 0 else self.program.get(room, result - 1)
+
+    def umask(self, mask: int) -> int:
+        return self.call("umask", mask)
+
+
+def entry_names(data: bytes) -> Iterator[bytes]:
+    """The names in what ``getdents64()`` gave, without ``.`` and ``..``."""
+    at = 0
+    while at < len(data):
+        length = int.from_bytes(data[at + 16 : at + 18], "little")
+        name = data[at + 19 : at + length].partition(b"\0")[0]
+        if name not in (b".", b".."):
+            yield name
+        at += length
+
+
+def checksum(top: Path) -> str:
+    """Names, kinds, contents and all times but that of access, which nobody may change either."""
+    digest = hashlib.sha256()
+    for path in sorted(top.rglob("*")):
+        status = path.lstat()
+        digest.update(repr((path, status.st_mode, status.st_size, status.st_nlink)).encode())
+        digest.update(repr((status.st_mtime_ns, status.st_ctime_ns, status.st_uid)).encode())
+        if stat.S_ISREG(status.st_mode):
+            digest.update(repr(status.st_atime_ns).encode())
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOATIME)
+            digest.update(os.pread(descriptor, 1 << 20, 0))
+            os.close(descriptor)
+    return digest.hexdigest()
+
+
+def tree(do: Callable[..., Answer], path: bytes = b"") -> Iterator[tuple[bytes, Any]]:
+    """Everything below ``path``, with contents."""
+    error, names = do("list", path or b"/")
+    assert error == 0
+    for name in names:
+        below = path + b"/" + name
+        error, status = do("stat", None, below, False)
+        assert error == 0
+        yield below, status
+        if stat.S_ISDIR(status[0]):
+            yield from tree(do, below)
+        elif stat.S_ISLNK(status[0]):
+            yield below, do("readlink", below)
+        elif stat.S_ISREG(status[0]):
+            assert do("open", 9, None, below, os.O_RDONLY, 0)[0] == 0
+            for position in range(0, min(status[4], 1 << 17), 1 << 15):
+                error, data = do("pread", 9, 1 << 15, position)
+                yield below, hashlib.sha256(data).hexdigest()
+            do("close", 9)
+
+
+class TwoTrees(RuleBasedStateMachine):
+    """``handles`` are the open files that both sides have."""
+
+    folder: Path
+    reference: Reference
+
+    @initialize()
+    def start(self) -> None:
+        assert self.reference.do("reset") == (0, None)
+        self.ours = Ours(self.folder)
+        self.handles: set[int] = set()
+
+    def both(self, operation: str, *arguments: Any) -> int:
+        """Do it on both sides, compare, and give the error's number."""
+        expected = self.reference.do(operation, *arguments)
+        got = self.ours.do(operation, *arguments)
+        same = got == expected
+        assert same, f"{operation}{_short(arguments)}: {_short(got)}, host {_short(expected)}"
+        return expected[0]
+
+    def at(self, handle: int | None) -> int | None:
+        return handle if handle in self.handles else None
+
+    # -- names -------------------------------------------------------------------------------
+
+    @rule(at=WHERE, path=PATHS, mode=MODES)
+    def mkdir(self, at: int | None, path: bytes, mode: int) -> None:
+        self.both("mkdir", self.at(at), path, mode)
+
+    @rule(at=WHERE, path=PATHS)
+    def rmdir(self, at: int | None, path: bytes) -> None:
+        self.both("rmdir", self.at(at), path)
+
+    @rule(at=WHERE, path=PATHS)
+    def unlink(self, at: int | None, path: bytes) -> None:
+        self.both("unlink", self.at(at), path)
+
+    @rule(old=PATHS, new=PATHS, flags=st.sampled_from([0, 0, 0, 1, 2]))
+    def rename(self, old: bytes, new: bytes, flags: int) -> None:
+        self.both("rename", old, new, flags)
+
+    @rule(old=PATHS, new=PATHS, follow=st.booleans())
+    def link(self, old: bytes, new: bytes, follow: bool) -> None:
+        self.both("link", old, new, follow)
+
+    @rule(text=PATHS, path=PATHS)
+    def symlink(self, text: bytes, path: bytes) -> None:
+        self.both("symlink", text, path)
+
+    @rule(path=PATHS, mode=MODES)
+    def mkfifo(self, path: bytes, mode: int) -> None:
+        self.both("mkfifo", path, mode)
+
+    @rule(path=PATHS)
+    def readlink(self, path: bytes) -> None:
+        self.both("readlink", path)
+
+    @rule(path=PATHS)
+    def list(self, path: bytes) -> None:
+        self.both("list", path)
+
+    @rule(path=PATHS)
+    def chdir(self, path: bytes) -> None:
+        self.both("chdir", path)
+        self.both("getcwd")
+
+    # -- what describes a file -----------------------------------------------------------------
+
+    @rule(at=WHERE, path=PATHS, follow=st.booleans())
+    def stat(self, at: int | None, path: bytes, follow: bool) -> None:
+        self.both("stat", self.at(at), path, follow)
+
+    @rule(path=PATHS, mode=st.integers(0, 7))
+    def access(self, path: bytes, mode: int) -> None:
+        self.both("access", path, mode)
+
+    @rule(path=PATHS, mode=MODES)
+    def chmod(self, path: bytes, mode: int) -> None:
+        self.both("chmod", path, mode)
+
+    @rule(
+        path=PATHS, uid=st.sampled_from([-1, 0]), gid=st.sampled_from([-1, 0]), follow=st.booleans()
+    )
+    def chown(self, path: bytes, uid: int, gid: int, follow: bool) -> None:
+        self.both("chown", path, uid, gid, follow)
+
+    @rule(
+        path=PATHS, atime=st.integers(0, 2**60), mtime=st.integers(0, 2**60), follow=st.booleans()
+    )
+    def utimes(self, path: bytes, atime: int, mtime: int, follow: bool) -> None:
+        self.both("utimes", path, atime, mtime, follow)
+
+    @rule(mask=st.sampled_from([0, 0o022, 0o077, 0o777]))
+    def umask(self, mask: int) -> None:
+        self.both("umask", mask)
+
+    @rule(path=PATHS, size=SIZES | st.just(-1))
+    def truncate(self, path: bytes, size: int) -> None:
+        self.both("truncate", path, size)
+
+    # -- open files ----------------------------------------------------------------------------
+
+    @rule(
+        handle=st.integers(0, 3),
+        at=WHERE,
+        path=PATHS,
+        access=st.sampled_from(OPEN_FLAGS),
+        extra=st.sampled_from(EXTRA_FLAGS),
+        mode=MODES,
+    )
+    def open(
+        self, handle: int, at: int | None, path: bytes, access: int, extra: int, mode: int
+    ) -> None:
+        """Never one that waits for the other end of a FIFO."""
+        flags = access | extra | os.O_NONBLOCK
+        at = self.at(at)
+        if handle in self.handles and handle != at:
+            self.both("close", handle)
+            self.handles.discard(handle)
+        if handle not in self.handles and self.both("open", handle, at, path, flags, mode) == 0:
+            self.handles.add(handle)
+            self.both("fstat", handle)
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data(), count=SIZES)
+    def read(self, data: st.DataObject, count: int) -> None:
+        self.both("read", data.draw(st.sampled_from(sorted(self.handles))), count)
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data(), count=SIZES)
+    def write(self, data: st.DataObject, count: int) -> None:
+        content = (b"written " * (count // 8 + 1))[:count]
+        self.both("write", data.draw(st.sampled_from(sorted(self.handles))), content)
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data(), count=SIZES, position=SIZES | st.just(-1))
+    def positioned(self, data: st.DataObject, count: int, position: int) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.handles)))
+        self.both("pwrite", handle, b"placed"[: count % 7], position)
+        self.both("pread", handle, count, max(0, position - 8))
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data(), offset=SIZES | st.integers(-10, 10), whence=st.integers(0, 2))
+    def seek(self, data: st.DataObject, offset: int, whence: int) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.handles)))
+        if self.reference.do("fstat", handle)[1][0] >> 12 != stat.S_IFDIR >> 12:
+            self.both("seek", handle, offset, whence)
+
+    @precondition(lambda self: self.handles)
+    @rule(data=st.data(), size=SIZES | st.just(-1))
+    def ftruncate(self, data: st.DataObject, size: int) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.handles)))
+        self.both("ftruncate", handle, size)
+        self.both("fstat", handle)
+
+    def teardown(self) -> None:
+        if hasattr(self, "ours"):
+            same = list(tree(self.ours.do)) == list(tree(self.reference.do))
+            assert same, "the trees differ"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 200 else text[:200] + "..."
+
+
+@pytest.fixture(scope="module")
+def two_trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[TwoTrees]]:
+    folder = tmp_path_factory.mktemp("ours")
+    folder.chmod(0o755)
+    populate(folder)
+    with Reference(tmp_path_factory.mktemp("host")) as reference:
+        yield type("TwoTrees", (TwoTrees,), {"folder": folder, "reference": reference})
+
+
+def test_our_tree_is_the_hosts(two_trees: type[TwoTrees]) -> None:
+    before = checksum(two_trees.folder)
+    run_state_machine_as_test(two_trees, settings=settings(max_examples=60, stateful_step_count=40))
+    assert checksum(two_trees.folder) == before
