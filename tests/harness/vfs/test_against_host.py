@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -25,8 +25,11 @@ from hypothesis.stateful import (
 
 from harness.syscalls.places import AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from harness.syscalls.structures import Stat64
+from harness.vfs import operations
 from harness.vfs.directory import Directory
-from harness.vfs.namei import Walk
+from harness.vfs.inode import Inode, Symlink
+from harness.vfs.namei import Context, Parent, Walk
+from harness.vfs.regular import RegularFile
 from tests.harness.syscalls.program import Program, new_machine
 from tests.harness.vfs.reference import Answer, Reference, described, populate
 
@@ -45,7 +48,11 @@ def _path(parts: list[str], lead: str, trail: str) -> bytes:
 
 
 PARTS = st.sampled_from([*NAMES, *NAMES, ".", "..", ""])
+GOOD = [b"a", b"a/b", b"a/f", b"a/b/g", b"a/h", b"c", b"d", b"d/g", b"e", b"x", b"n", b"a/n"]
+"""What is there at first, and what is likely to be made."""
 PATHS = st.one_of(
+    st.sampled_from(GOOD),
+    st.sampled_from(GOOD),
     st.builds(
         _path,
         st.lists(PARTS, min_size=1, max_size=4),
@@ -378,6 +385,26 @@ class TwoTrees(RuleBasedStateMachine):
             self.handles.add(handle)
             self.both("fstat", handle)
 
+    @rule(
+        path=st.sampled_from(GOOD),
+        flags=st.sampled_from([0, os.O_APPEND, os.O_TRUNC]),
+        position=SIZES,
+        count=SIZES,
+        size=SIZES,
+    )
+    def edit(self, path: bytes, flags: int, position: int, count: int, size: int) -> None:
+        """Write somewhere into a file, cut it, let it grow, and look at all of it."""
+        flags |= os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
+        if self.both("open", 8, None, path, flags, 0o666):
+            return
+        if self.reference.do("fstat", 8)[1][0] >> 12 == stat.S_IFREG >> 12:
+            self.both("seek", 8, position, os.SEEK_SET)
+            self.both("write", 8, (b"edited " * (count // 7 + 1))[:count])
+            self.both("ftruncate", 8, size)
+            self.both("ftruncate", 8, size + count // 2)
+            self.both("pread", 8, 1 << 16, 0)
+        self.both("close", 8)
+
     @precondition(lambda self: self.handles)
     @rule(data=st.data(), count=SIZES)
     def read(self, data: st.DataObject, count: int) -> None:
@@ -434,3 +461,112 @@ def test_our_tree_is_the_hosts(two_trees: type[TwoTrees]) -> None:
     before = checksum(two_trees.folder)
     run_state_machine_as_test(two_trees, settings=settings(max_examples=60, stateful_step_count=40))
     assert checksum(two_trees.folder) == before
+
+
+# -- planted faults ------------------------------------------------------------------------------
+
+
+def a_removed_name_shows_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Directory.detach
+
+    def detach(self: Directory, name: bytes) -> None:
+        real(self, name)
+        self._whiteouts.discard(name)
+
+    monkeypatch.setattr(Directory, "detach", detach)
+
+
+def a_cut_file_grows_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = RegularFile.truncate
+
+    def truncate(self: RegularFile, size: int) -> None:
+        lower = self._lower_size
+        real(self, size)
+        self._lower_size = lower
+
+    monkeypatch.setattr(RegularFile, "truncate", truncate)
+
+
+def a_copied_page_starts_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    def own_page(self: RegularFile, index: int) -> bytearray:
+        return self._pages.setdefault(index, bytearray(4096))
+
+    monkeypatch.setattr(RegularFile, "_own_page", own_page)
+
+
+def appending_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.vfs.open_file.O_APPEND", 0)
+
+
+def the_umask_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = operations.create_file
+
+    def create_file(context: Context, parent: Parent, mode: int) -> Inode:
+        inode = real(context, parent, mode)
+        inode.mode |= mode
+        return inode
+
+    monkeypatch.setattr("harness.syscalls.open.create_file", create_file)
+
+
+def absolute_links_start_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Walk._read
+
+    def read(self: Walk, link: Symlink) -> tuple[Inode | None, bytes]:
+        target, text = real(self, link)
+        return target, text.lstrip(b"/") or b"."
+
+    monkeypatch.setattr(Walk, "_read", read)
+
+
+def the_root_has_a_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def up(self: Walk, at: Directory) -> Directory:
+        return at.parent if at is not self._context.root else Directory(at.superblock)
+
+    monkeypatch.setattr(Walk, "_up", up)
+
+
+def a_directory_goes_below_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Directory, "is_below", lambda self, other: False)
+
+
+def links_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inode, "link_added", lambda self: None)
+
+
+def links_lead_nowhere_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.vfs.namei.MAX_LINKS", 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        a_removed_name_shows_again,
+        a_cut_file_grows_back,
+        a_copied_page_starts_empty,
+        appending_is_forgotten,
+        the_umask_is_forgotten,
+        absolute_links_start_here,
+        the_root_has_a_parent,
+        a_directory_goes_below_itself,
+        links_are_not_counted,
+        links_lead_nowhere_in_time,
+    ],
+)
+def test_planted_faults_are_found(
+    two_trees: type[TwoTrees],
+    fault: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises((AssertionError, OSError, RecursionError)):
+        run_state_machine_as_test(
+            two_trees,
+            settings=settings(
+                max_examples=300,
+                stateful_step_count=40,
+                derandomize=True,
+                database=None,
+                phases=[Phase.generate],
+            ),
+        )
