@@ -43,7 +43,7 @@ _CLOCKS: Final[dict[int, Callable[[Task], int]]] = {
 
 
 def sys_time(task: Task, address: int) -> Call:
-    seconds = task.system.clock.realtime() // _SECOND
+    seconds = task.system.clock.realtime() // _SECOND & 0x7FFFFFFF
     if address:
         yield from copy_out(address, words(seconds))
     return seconds
