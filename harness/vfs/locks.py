@@ -33,6 +33,11 @@ class RangeLock:
     def meets(self, other: "RangeLock") -> bool:
         return self.start < other.end and other.start < self.end
 
+    def continues(self, other: "RangeLock") -> bool:
+        """Whether both are one: of one owner and kind, with no byte between them."""
+        alike = (self.owner, self.exclusive) == (other.owner, other.exclusive)
+        return alike and self.start <= other.end and other.start <= self.end
+
     def conflicts(self, other: "RangeLock") -> bool:
         foreign = self.owner != other.owner
         return foreign and self.meets(other) and (self.exclusive or other.exclusive)
@@ -52,9 +57,16 @@ class FileLocks:
         return next((lock for lock in self._ranges if lock.conflicts(wanted)), None)
 
     def set_range(self, wanted: RangeLock, *, unlock: bool = False) -> None:
-        """Put ``wanted`` in the place of what its owner held there; no conflict is left."""
+        """Put ``wanted`` in the place of what its owner held there; no conflict is left.
+
+        Neighbours of the same kind become one, and the first one is told first, as Linux does.
+        """
         kept = []
         for lock in self._ranges:
+            if not unlock and lock.continues(wanted):
+                start, end = min(lock.start, wanted.start), max(lock.end, wanted.end)
+                wanted = replace(wanted, start=start, end=end)
+                continue
             if lock.owner != wanted.owner or not lock.meets(wanted):
                 kept.append(lock)
                 continue
@@ -65,7 +77,7 @@ class FileLocks:
             kept.append(wanted)
         if len(kept) > MAX_RANGES:
             fail(errno.ENOLCK)
-        self._ranges = kept
+        self._ranges = sorted(kept, key=lambda lock: lock.start)
 
     def drop_ranges(self, owner: Hashable) -> None:
         """``owner`` closed a descriptor of the file."""
