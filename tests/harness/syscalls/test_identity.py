@@ -9,6 +9,8 @@ import errno
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from random import Random
 
 import pytest
@@ -27,7 +29,8 @@ HOST_NUMBERS = {
     "setfsgid32": 123,
 }
 """The same calls of x86-64 (``asm/unistd_64.h``)."""
-ARGUMENTS = {"setuid32": 1, "setgid32": 1, "setfsuid32": 1, "setfsgid32": 1}
+ARGUMENTS = dict.fromkeys(HOST_NUMBERS, 1)
+ARGUMENTS |= {"setreuid32": 2, "setregid32": 2, "setresuid32": 3, "setresgid32": 3}
 IDS = [0, 0, 5, 6, 7, 0xFFFFFFFF]
 Script = list[tuple[str, list[int]]]
 Result = tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -37,35 +40,36 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root may change t
 
 def script(source: Random) -> Script:
     names = source.choices(sorted(HOST_NUMBERS), k=12)
-    default = {
-        name: ARGUMENTS.get(name, 2 if "setre" in name and "res" not in name else 3)
-        for name in names
-    }
-    return [(name, [source.choice(IDS) for _ in range(default[name])]) for name in names]
+    return [(name, source.choices(IDS, k=ARGUMENTS[name])) for name in names]
 
 
-def on_the_host(script: Script) -> list[Result]:
-    """Results in a child process; user numbers 5 to 7 need not exist."""
+def on_the_host(scripts: list[Script]) -> list[list[Result]]:
+    """Results of each script in a process of its own; users 5 to 7 need not exist."""
+    done = subprocess.run(
+        [sys.executable, __file__], input=pickle.dumps(scripts), capture_output=True, check=True
+    )
+    results: list[list[Result]] = pickle.loads(done.stdout)
+    return results
+
+
+def in_a_child(script: Script) -> list[Result]:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        try:
-            libc = ctypes.CDLL(None, use_errno=True)
-            results = []
-            for name, arguments in script:
-                values = [ctypes.c_long(value) for value in arguments]
-                result = libc.syscall(HOST_NUMBERS[name], *values)
-                failed = -ctypes.get_errno() if result == -1 else result
-                results.append((failed, os.getresuid(), os.getresgid()))
-            os.write(writer, pickle.dumps(results))
-        finally:
-            os._exit(0)
+        libc = ctypes.CDLL(None, use_errno=True)
+        results = []
+        for name, arguments in script:
+            result = libc.syscall(HOST_NUMBERS[name], *map(ctypes.c_long, arguments))
+            failed = -ctypes.get_errno() if result == -1 else result
+            results.append((failed, os.getresuid(), os.getresgid()))
+        os.write(writer, pickle.dumps(results))
+        os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         data = answers.read()
     os.waitpid(child, 0)
-    results_of_host: list[Result] = pickle.loads(data)
-    return results_of_host
+    results_of_child: list[Result] = pickle.loads(data)
+    return results_of_child
 
 
 def here(script: Script) -> list[Result]:
@@ -84,9 +88,9 @@ def three(program: Program, call: str) -> tuple[int, ...]:
 
 @needs_root
 def test_ids_change_as_on_the_host() -> None:
-    for seed in range(60):
-        wanted = script(Random(seed))
-        assert here(wanted) == on_the_host(wanted), wanted
+    scripts = [script(Random(seed)) for seed in range(60)]
+    for wanted, expected in zip(scripts, on_the_host(scripts), strict=True):
+        assert here(wanted) == expected, wanted
 
 
 @needs_root
@@ -205,3 +209,7 @@ def test_priority(program: Program) -> None:
     assert program.call("nice", -1) == -errno.EPERM
     assert program.call("setpriority", 3, 0, 0) == -errno.EINVAL
     assert program.call("getpriority", 0, 99) == -errno.ESRCH
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(pickle.dumps([in_a_child(s) for s in pickle.load(sys.stdin.buffer)]))

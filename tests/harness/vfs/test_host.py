@@ -13,7 +13,7 @@ from harness.vfs import host
 from harness.vfs.host import HostFolder
 from kernel_model.errors import BadInput
 from tests.harness.syscalls.program import Program, new_machine
-from tests.harness.vfs.test_against_host import checksum
+from tests.harness.vfs.ours import checksum
 
 SECRET = b"not for programs"
 
