@@ -12,12 +12,13 @@ from typing import Final
 from harness.syscalls.places import place
 from harness.syscalls.requests import Call, CopyToUser
 from harness.syscalls.task import Task
-from harness.syscalls.user_copy import CHUNK, TASK_SIZE, copy_out
+from harness.syscalls.user_copy import CHUNK, copy_out
 from harness.vfs.credentials import MAY_EXEC
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
 from harness.vfs.inode import Inode
 from harness.vfs.open_file import DirectoryOpenFile
+from kernel_model.arch_i386.page import TASK_SIZE
 
 Encode = Callable[[bytes, Inode, int], bytes]
 """(name, inode, position after it) -> the entry."""

@@ -13,7 +13,6 @@ from harness.syscalls.requests import Call, WaitUntil
 from harness.syscalls.structures import Timespec, Timespec64
 from harness.syscalls.task import Task
 from harness.syscalls.user_copy import (
-    TASK_SIZE,
     copy_out,
     copy_struct_in,
     copy_words_in,
@@ -21,6 +20,7 @@ from harness.syscalls.user_copy import (
     words,
 )
 from harness.vfs.failure import fail
+from kernel_model.arch_i386.page import TASK_SIZE
 
 FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE = 0, 1, 3, 4
 FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 9, 10

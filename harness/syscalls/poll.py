@@ -29,7 +29,7 @@ from harness.syscalls.user_copy import (
     signed,
 )
 from harness.vfs.failure import fail
-from harness.vfs.flags import POLLERR, POLLHUP, POLLNVAL, POLLPRI, READABLE, WRITABLE
+from harness.vfs.flags import O_PATH, POLLERR, POLLHUP, POLLNVAL, POLLPRI, READABLE, WRITABLE
 
 _SECOND: Final = 1_000_000_000
 _MILLISECOND: Final = 1_000_000
@@ -120,7 +120,7 @@ def _revents(task: Task, descriptor: int, events: int) -> int:
     if descriptor < 0:
         return 0
     file = task.files.files.get(descriptor)
-    if file is None:
+    if file is None or file.flags & O_PATH:
         return POLLNVAL
     return file.poll() & (events | POLLERR | POLLHUP)
 

@@ -6,7 +6,7 @@ Models linux-2.4.22 ``fs/read_write.c``, ``mm/filemap.c: sys_sendfile``, ``fs/bu
 
 import errno
 
-from harness.syscalls.requests import Call, Part
+from harness.syscalls.requests import Call, Interrupted, Part
 from harness.syscalls.task import Task
 from harness.syscalls.transfer import read_vector, write_bytes, write_vector
 from harness.syscalls.user_copy import (
@@ -149,7 +149,7 @@ def _sendfile(
             break
         try:
             done = yield from write_bytes(task, write, data)
-        except OSError:
+        except (OSError, Interrupted):
             if not total:
                 raise
             break

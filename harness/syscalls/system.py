@@ -14,7 +14,6 @@ from harness.syscalls.task import Task
 from harness.syscalls.user_copy import (
     CHUNK,
     MAX_COUNT,
-    TASK_SIZE,
     check_range,
     copy_in,
     copy_out,
@@ -24,6 +23,7 @@ from harness.syscalls.user_copy import (
     words,
 )
 from harness.vfs.failure import fail
+from kernel_model.arch_i386.page import TASK_SIZE
 
 _NAME_LENGTH: Final = 64
 

@@ -115,6 +115,8 @@ def write_bytes(task: Task, file: OpenFile, data: bytes, position: int | None = 
     A write to a pipe that nobody reads sends ``SIGPIPE``; one past ``RLIMIT_FSIZE`` ``SIGXFSZ``.
     """
     data = _within_limit(task, file, data, position)
+    if task.fs.credentials.fsuid and isinstance(file, RegularOpenFile):
+        file.inode.drop_privileges()
     done = 0
     while done < len(data):
         rest = data[done:]

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 from harness.syscalls.requests import CopyFromUser, CopyToUser, Part, StrncpyFromUser
 from harness.vfs.failure import fail
 from harness.vfs.namei import PATH_MAX
+from kernel_model.arch_i386.page import TASK_SIZE
 
-TASK_SIZE: Final = 0xC0000000
 MAX_COUNT: Final = 0x7FFFFFFF
 UIO_MAXIOV: Final = 1024
 CHUNK: Final = 1 << 16

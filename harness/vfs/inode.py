@@ -120,16 +120,20 @@ class Inode:
         self.changed()
 
     def set_owner(self, uid: int, gid: int) -> None:
-        """-1 leaves one as it is. Files lose what ran them as their owner (``notify_change``)."""
+        """-1 leaves one as it is. Files lose what ran them as their owner."""
         if uid != -1:
             self.uid = uid
         if gid != -1:
             self.gid = gid
         if self.kind != stat.S_IFDIR:
-            self.mode &= ~stat.S_ISUID
-            if self.mode & stat.S_IXGRP:
-                self.mode &= ~stat.S_ISGID
+            self.drop_privileges()
         self.changed()
+
+    def drop_privileges(self) -> None:
+        """Whoever runs it from now on does so as himself (``remove_suid``)."""
+        self.mode &= ~stat.S_ISUID
+        if self.mode & stat.S_IXGRP:
+            self.mode &= ~stat.S_ISGID
 
     def set_times(self, atime: int | None, mtime: int | None) -> None:
         if atime is not None:

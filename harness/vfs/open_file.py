@@ -201,6 +201,10 @@ class DirectoryOpenFile(OpenFile):
         del count
         fail(errno.EISDIR)
 
+    def read_at(self, position: int, count: int) -> bytes:
+        del position, count
+        fail(errno.EISDIR)
+
     def seek(self, offset: int, whence: int) -> int:
         position = sought(self, offset, whence, 0, 0x7FFFFFFF)
         if position == 0:

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from harness.vfs.credentials import MAY_EXEC, MAY_WRITE, Credentials
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
+from harness.vfs.flags import O_LARGEFILE, O_RDONLY
 from harness.vfs.inode import LINK_MAX, Inode, SuperBlock, Symlink
 from harness.vfs.namei import Context, Last, Parent, Walk
+from harness.vfs.open_file import RegularOpenFile
 from harness.vfs.pipe import Pipe
 from harness.vfs.regular import RegularFile
 
@@ -249,8 +251,14 @@ def truncate(context: Context, inode: Inode, size: int) -> None:
     inode.truncate(size)
 
 
-def lookup(
-    context: Context, path: bytes, start: Directory | None = None, *, follow: bool = True
-) -> Inode:
-    """What ``path`` leads to."""
-    return Walk(context).find(path, start, follow=follow).inode
+def open_exec(context: Context, path: bytes) -> RegularOpenFile:
+    """A program to run: the caller holds the one count of it. ``EACCES`` when it is none."""
+    found = Walk(context).find(path)
+    inode = found.inode
+    if not isinstance(inode, RegularFile):
+        fail(errno.EACCES)
+    context.credentials.check(inode, MAY_EXEC)
+    file = inode.open(O_RDONLY | O_LARGEFILE)
+    if found.directory is not None:
+        file.where = found.directory, found.name
+    return file

@@ -8,11 +8,9 @@ it in ``files_stat.max_files``. What can fail: ``ENOSPC`` and ``ENFILE``.
 
 import errno
 from dataclasses import dataclass
-from typing import Final
 
 from harness.vfs.failure import fail
-
-PAGE_SIZE: Final = 4096
+from kernel_model.ram import PAGE_SIZE
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from harness.vfs.failure import fail
 from harness.vfs.inode import Inode, SuperBlock
-from harness.vfs.quota import PAGE_SIZE
+from kernel_model.ram import PAGE_SIZE
 
 if TYPE_CHECKING:
     from harness.vfs.open_file import RegularOpenFile

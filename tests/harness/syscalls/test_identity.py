@@ -126,6 +126,7 @@ def test_who_is_not_root_is_kept_out(program: Program) -> None:
     for name, mode in ((b"/own", 0o600), (b"/others", 0o604)):
         descriptor = program.call("open", name, os.O_CREAT | os.O_WRONLY, mode)
         program.call("fchown32", descriptor, 5, 5)
+    program.call("fchmod", descriptor, 0o6755)
     program.call("mkdir", b"/closed", 0o700)
     program.call("mkdir", b"/sticky", 0o777)
     program.call("chmod", b"/sticky", 0o1777)
@@ -138,6 +139,8 @@ def test_who_is_not_root_is_kept_out(program: Program) -> None:
     assert program.call("chown32", b"/own", 6, -1) == -errno.EPERM
     assert program.call("setgroups32", 0, 0) == -errno.EPERM
     assert program.call("access", b"/closed", os.R_OK) == -errno.EACCES
+    assert program.call("write", descriptor, program.put(b"x"), 1) == 1
+    assert program.files.get(descriptor).inode.mode == 0o100755, "it would run as its owner"
     assert program.call("chmod", b"/others", 0o777) == 0
     assert program.call("chmod", b"/sticky", 0o777) == -errno.EPERM
 

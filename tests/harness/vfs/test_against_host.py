@@ -281,7 +281,9 @@ def two_trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[TwoTree
 
 def test_our_tree_is_the_hosts(two_trees: type[TwoTrees]) -> None:
     before = checksum(two_trees.folder)
-    run_state_machine_as_test(two_trees, settings=settings(max_examples=60, stateful_step_count=40))
+    run_state_machine_as_test(
+        two_trees, settings=settings(max_examples=60, stateful_step_count=40, derandomize=True)
+    )
     assert checksum(two_trees.folder) == before
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.vfs.failure import fail
-from harness.vfs.quota import PAGE_SIZE, Quota
+from harness.vfs.operations import open_exec
+from harness.vfs.quota import Quota
 from harness.vfs.regular import RegularFile
+from kernel_model.ram import PAGE_SIZE
 from tests.harness.syscalls.program import Program, new_machine
 from tests.harness.vfs.ours import entry_names
 
@@ -122,6 +124,30 @@ def test_proc_cannot_be_changed(program: Program) -> None:
     assert program.call("mkdir", b"/proc/new", 0o755) == -errno.ENOENT
     assert program.call("unlink", b"/proc/self") == -errno.EPERM
     assert program.call("rename", b"/proc/self", b"/proc/me") == -errno.EPERM
+
+
+# -- programs -------------------------------------------------------------------------------------
+
+
+def test_only_executable_regular_files_are_programs(program: Program) -> None:
+    files = program.system.files
+    files.add_file(b"/bin/tool", b"\x7fELF", 0o755)
+    files.add_file(b"/etc/text", b"text")
+    program.call("symlink", b"/bin/tool", b"/tool")
+    assert open_exec(program.fs, b"/tool").inode.read_at(0, 9) == b"\x7fELF"
+    assert files.quota.pages == 0
+    for path, number in (
+        (b"/etc/text", errno.EACCES),
+        (b"/bin", errno.EACCES),
+        (b"/dev/null", errno.EACCES),
+        (b"/none", errno.ENOENT),
+    ):
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            open_exec(program.fs, path)
+        assert caught.value.errno == number
+    descriptor = opened(program, b"/bin/tool", os.O_RDWR)
+    assert write(program, descriptor, b"changed") == 7
+    assert open_exec(program.fs, b"/bin/tool").inode.read_at(0, 9) == b"changed"
 
 
 # -- bounds --------------------------------------------------------------------------------------
