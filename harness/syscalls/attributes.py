@@ -6,6 +6,7 @@ Models linux-2.4.22 ``fs/open.c`` and ``fs/attr.c``.
 
 import errno
 import stat
+from dataclasses import replace
 from typing import Final
 
 from harness.syscalls.places import (
@@ -13,13 +14,14 @@ from harness.syscalls.places import (
     AT_EMPTY_PATH,
     AT_SYMLINK_NOFOLLOW,
     CWD,
+    find_at,
     place,
     place_at,
 )
 from harness.syscalls.requests import Call, Part
 from harness.syscalls.structures import Timespec, Timespec64, Timeval, Utimbuf
 from harness.syscalls.task import RLIM_INFINITY, RLIMIT_FSIZE, SIGXFSZ, Task
-from harness.syscalls.user_copy import MAX_COUNT, copy_struct_in, signed, wide
+from harness.syscalls.user_copy import MAX_COUNT, copy_path, copy_struct_in, signed, wide
 from harness.vfs import operations
 from harness.vfs.credentials import MAY_WRITE
 from harness.vfs.failure import fail
@@ -35,9 +37,11 @@ _SECOND: Final = 1_000_000_000
 def sys_faccessat2(task: Task, directory: int, path: int, mode: int, flags: int) -> Call:
     if mode & ~7 or flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH):
         return -errno.EINVAL
-    inode = yield from place_at(task, directory, path, flags)
-    credentials = task.fs.credentials
-    (credentials if flags & AT_EACCESS else credentials.real()).check(inode, mode)
+    context = task.fs
+    if not flags & AT_EACCESS:
+        context = replace(context, credentials=context.credentials.real())
+    name = yield from copy_path(path)
+    context.credentials.check(find_at(task, directory, name, flags, context), mode)
     return 0
 
 
@@ -82,7 +86,8 @@ def _chown(task: Task, inode: Inode, uid: int, gid: int) -> int:
         own = credentials.fsuid == inode.uid
         if uid != -1 and not (own and uid == inode.uid):
             return -errno.EPERM
-        if gid != -1 and not (own and credentials.in_group(gid)):
+        in_group = gid == inode.gid or credentials.in_group(gid)
+        if gid != -1 and not (own and in_group):
             return -errno.EPERM
     inode.set_owner(uid, gid)
     return 0
@@ -260,7 +265,7 @@ def _ftruncate(task: Task, descriptor: int, size: int, *, small: bool) -> int:
     if small and size > MAX_COUNT:
         return -errno.EINVAL
     _check_size(task, size)
-    file.inode.truncate(size)
+    operations.cut(task.fs, file.inode, size)
     return 0
 
 
@@ -299,5 +304,5 @@ def sys_fallocate(
         return -errno.ENODEV
     if not mode and start + count > file.inode.size:
         _check_size(task, start + count)
-        file.inode.truncate(start + count)
+        operations.cut(task.fs, file.inode, start + count)
     return 0

@@ -35,7 +35,7 @@ from harness.vfs.flags import (
 from harness.vfs.inode import Inode, Symlink
 from harness.vfs.namei import Context, Found, Last, Parent, Walk
 from harness.vfs.open_file import OpenFile
-from harness.vfs.operations import create_file
+from harness.vfs.operations import create_file, cut
 from harness.vfs.pipe import PipeEnd
 from harness.vfs.regular import RegularFile
 
@@ -115,7 +115,7 @@ def open_path(
         file = OpenFile(inode, flags & _KEPT)
     else:
         if flags & O_TRUNC and isinstance(inode, RegularFile) and not made:
-            inode.truncate(0)
+            cut(task.fs, inode, 0)
         file = inode.open(flags & _KEPT)
     if found.directory is not None:
         file.where = found.directory, found.name

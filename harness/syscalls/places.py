@@ -14,7 +14,7 @@ from harness.syscalls.user_copy import copy_path, signed
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
 from harness.vfs.inode import Inode
-from harness.vfs.namei import Parent, Walk
+from harness.vfs.namei import Context, Parent, Walk
 
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -45,14 +45,17 @@ def place_at(task: Task, descriptor: int, path: int, flags: int) -> Part[Inode]:
     return find_at(task, descriptor, (yield from copy_path(path)), flags)
 
 
-def find_at(task: Task, descriptor: int, name: bytes, flags: int) -> Inode:
-    """As :func:`place_at`, with the path in hand."""
+def find_at(
+    task: Task, descriptor: int, name: bytes, flags: int, context: Context | None = None
+) -> Inode:
+    """As :func:`place_at`, with the path in hand; ``context`` asks instead of the task."""
     if not name and flags & AT_EMPTY_PATH:
         if signed(descriptor) == AT_FDCWD:
             return task.fs.cwd
         return task.files.get_raw(descriptor).inode
     follow = not flags & AT_SYMLINK_NOFOLLOW
-    return Walk(task.fs).find(name, start_of(task, descriptor, name), follow=follow).inode
+    walk = Walk(context or task.fs)
+    return walk.find(name, start_of(task, descriptor, name), follow=follow).inode
 
 
 def place(task: Task, path: int, *, follow: bool = True) -> Part[Inode]:

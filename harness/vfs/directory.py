@@ -24,6 +24,8 @@ class LowerDirectory(Protocol):
 
     def lookup(self, directory: "Directory", name: bytes) -> Inode | None: ...
 
+    def has(self, name: bytes) -> bool: ...
+
     def names(self) -> list[bytes]: ...
 
 
@@ -109,7 +111,7 @@ class Directory(Inode):
         inode = self.lookup(name)
         assert inode is not None
         self._entries.pop(name, None)
-        if self._lower is not None and self._lower.lookup(self, name) is not None:
+        if self._lower is not None and self._lower.has(name):
             self._whiteouts.add(name)
         if isinstance(inode, Directory):
             self.nlink = max(1, self.nlink - 1)

@@ -248,6 +248,13 @@ def truncate(context: Context, inode: Inode, size: int) -> None:
     if not isinstance(inode, RegularFile):
         fail(errno.EINVAL)
     context.credentials.check(inode, MAY_WRITE)
+    cut(context, inode, size)
+
+
+def cut(context: Context, inode: RegularFile, size: int) -> None:
+    """``do_truncate()``: rights have been checked."""
+    if context.credentials.fsuid:
+        inode.drop_privileges()
     inode.truncate(size)
 
 

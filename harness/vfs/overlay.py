@@ -57,10 +57,10 @@ class HostDirectory:
         self._names = names
 
     def lookup(self, directory: Directory, name: bytes) -> Inode | None:
-        inode = self._tree.inode((*self._names, name))
-        if isinstance(inode, Directory):
-            inode.parent, inode.name = directory, name
-        return inode
+        return self._tree.inode((*self._names, name), directory)
+
+    def has(self, name: bytes) -> bool:
+        return self._tree.status((*self._names, name)) is not None
 
     def names(self) -> list[bytes]:
         return self._tree.folder.names(self._names)
@@ -87,14 +87,20 @@ class HostTree(SuperBlock):
     def gone(self, inode: Inode) -> None:
         self._changed.pop(inode.number, None)
 
-    def inode(self, names: Names) -> Inode | None:
-        """The inode of what the host has at ``names``; ``None`` when it has nothing there."""
+    def status(self, names: Names) -> os.stat_result | None:
+        """What the host says of ``names``; ``None`` when it has nothing there."""
         try:
-            status = self.folder.status(names)
+            return self.folder.status(names)
         except OSError as error:
             if error.errno in _ABSENT:
                 return None
             raise
+
+    def inode(self, names: Names, parent: Directory | None = None) -> Inode | None:
+        """The inode of what the host has at ``names``, which ``parent`` shows."""
+        status = self.status(names)
+        if status is None:
+            return None
         identity = (status.st_dev, status.st_ino)
         shared = status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
         key: Hashable = identity if shared else names
@@ -103,6 +109,9 @@ class HostTree(SuperBlock):
             inode = self._new(names, status)
             inode.number = self._numbers.setdefault(identity, inode.number)
             self._inodes[key] = inode
+            # Only a new one hangs here: one that is known may have been renamed meanwhile.
+            if isinstance(inode, Directory) and parent is not None:
+                inode.parent, inode.name = parent, names[-1]
         return inode
 
     def _new(self, names: Names, status: os.stat_result) -> Inode:

@@ -58,7 +58,11 @@ class Worker:
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups([])
         os.fchdir(self._root)
+        os.chown(self._root, 0, 0)
         os.fchmod(self._root, 0o755)
         os.umask(0o022)
         for name in os.listdir("/"):
@@ -154,6 +158,12 @@ class Worker:
 
     def umask(self, mask: int) -> int:
         return os.umask(mask)
+
+    def become(self, uid: int) -> None:
+        """Effective IDs only: the way back is open."""
+        os.seteuid(0)
+        os.setegid(uid)
+        os.seteuid(uid)
 
 
 def described(status: Any) -> tuple[int, ...]:

@@ -58,7 +58,10 @@ PATHS = st.one_of(
     ),
     st.sampled_from([b"", b"/", b"n" * 255, b"n" * 256, b"a/" * 2100, b"a/" + b"n" * 256 + b"/x"]),
 )
-MODES = st.sampled_from([0o644, 0o600, 0o755, 0o1777, 0o4755, 0o2775, 0])
+MODES = st.sampled_from([0o644, 0o600, 0o755, 0o777, 0o711, 0o070, 0o4755, 0])
+"""No sticky directories: later kernels forbid there what the tree need not (``fs.protected_*``)."""
+USERS = st.sampled_from([0, 0, 0, 0, 0, 5] if os.getuid() == 0 else [0])
+"""Only root may be somebody else on the host, too."""
 SIZES = st.sampled_from([0, 1, 9, 10, 11, 100, 4095, 4096, 4097, 9999, 10000, 20000])
 WHERE = st.none() | st.integers(0, 3)
 
@@ -95,6 +98,7 @@ class TwoTrees(RuleBasedStateMachine):
         assert self.reference.do("reset") == (0, None)
         self.ours = Ours(self.folder)
         self.handles: set[int] = set()
+        self.user = 0
 
     def both(self, operation: str, *arguments: Any) -> int:
         """Do it on both sides, compare, and give the error's number."""
@@ -125,6 +129,7 @@ class TwoTrees(RuleBasedStateMachine):
     def rename(self, old: bytes, new: bytes, flags: int) -> None:
         self.both("rename", old, new, flags)
 
+    @precondition(lambda self: not self.user)
     @rule(old=PATHS, new=PATHS, follow=st.booleans())
     def link(self, old: bytes, new: bytes, follow: bool) -> None:
         self.both("link", old, new, follow)
@@ -164,9 +169,7 @@ class TwoTrees(RuleBasedStateMachine):
     def chmod(self, path: bytes, mode: int) -> None:
         self.both("chmod", path, mode)
 
-    @rule(
-        path=PATHS, uid=st.sampled_from([-1, 0]), gid=st.sampled_from([-1, 0]), follow=st.booleans()
-    )
+    @rule(path=PATHS, uid=USERS | st.just(-1), gid=USERS | st.just(-1), follow=st.booleans())
     def chown(self, path: bytes, uid: int, gid: int, follow: bool) -> None:
         self.both("chown", path, uid, gid, follow)
 
@@ -175,6 +178,12 @@ class TwoTrees(RuleBasedStateMachine):
     )
     def utimes(self, path: bytes, atime: int, mtime: int, follow: bool) -> None:
         self.both("utimes", path, atime, mtime, follow)
+
+    @rule(user=USERS)
+    def become(self, user: int) -> None:
+        """Somebody with no rights but his own, or root again."""
+        self.both("become", user)
+        self.user = user
 
     @rule(mask=st.sampled_from([0, 0o022, 0o077, 0o777]))
     def umask(self, mask: int) -> None:
@@ -261,6 +270,7 @@ class TwoTrees(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "ours"):
+            self.become(0)
             same = list(tree(self.ours.do)) == list(tree(self.reference.do))
             assert same, "the trees differ"
 
