@@ -79,6 +79,10 @@ class Surroundings:
         ),
     ] = 60.0
 
+    def has(self, program: Path) -> bool:
+        """Whether the folder of ``--root`` has the program, by the name it has in there."""
+        return self.root is not None and os.path.lexists(f"{self.root}/{program}")
+
     def environment(self) -> list[bytes]:
         for text in self.env or ():
             if "=" not in text:
@@ -130,7 +134,8 @@ def run(
 
     What follows PROGRAM belongs to it, options included. Its standard streams are mmucheck's;
     tables and messages go to standard error. It sees an empty tree with /dev, /proc, /tmp and
-    itself, or the folder given by --root; nothing it writes reaches the host. A program linked for
+    itself, or the folder given by --root, where PROGRAM is looked for first; nothing it writes
+    reaches the host. A program linked for
     ring 0 takes the place of the kernel's own guest code. A program that dies of signal n gives
     128 + n, one that a limit ended gives 124.
 
@@ -143,9 +148,9 @@ def run(
     """
     if json == STANDARD_OUTPUT:
         raise BadInput("--json -: the program's own output goes there: give a file")
-    output = Output(json)
-    if load_elf(program, ram=machine.config().ram).ring != _RING_3:
-        result = _run_kernel(machine, program, surroundings.limits())
+    output, limits = Output(json), surroundings.limits()
+    if not surroundings.has(program) and _ring(machine, program) != _RING_3:
+        result = _run_kernel(machine, program, limits)
     else:
         argv = [os.fsencode(text) for text in (str(program), *(arguments or ()))]
         setup = _setup(machine, surroundings, program, check, output if trace else None)
@@ -156,6 +161,10 @@ def run(
         _print_statistics(output.diagnostics, result["statistics"])
     output.json({"command": "run", "program": str(program)} | result)
     return int(result["status"])
+
+
+def _ring(machine: MachineOptions, program: Path) -> int:
+    return load_elf(program, ram=machine.config().ram).ring
 
 
 def _setup(
@@ -178,9 +187,10 @@ def _setup(
         def lines(line: str) -> None:
             trace.diagnostics.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    own = {} if surroundings.has(program) else {_path_inside(program): program.read_bytes()}
     return Setup(
         root=surroundings.root,
-        files={_path_inside(program): program.read_bytes()},
+        files=own,
         output=lambda data: _write(sys.stdout, data),
         error=lambda data: _write(sys.stderr, data),
         host_input=_STANDARD_INPUT,
@@ -207,6 +217,7 @@ def _run_program(
     from harness.machine import GuestDied, GuestStopped, Machine
     from harness.processes.linux import Linux
     from harness.processes.scheduler import Deadlock
+    from kernel_model.errors import KernelPanic
     from kernel_model.kernel import Kernel
 
     config = replace(machine.config(), swap_pages=surroundings.swap_pages())
@@ -220,7 +231,7 @@ def _run_program(
             ended = linux.run(linux.start(argv[0], argv, surroundings.environment()))
         except (GuestStopped, Deadlock) as stopped:
             message = f"{name}: {stopped}"
-        except GuestDied as died:
+        except (GuestDied, KernelPanic) as died:
             closing.pop_all()
             return {"status": _KERNEL_DIED, "message": f"{name}: {died}"}
         return _outcome(linux, name, ended, message)

@@ -37,8 +37,9 @@ class Deaths:
         name = process.comm.decode("latin-1")
 
         def total_vm() -> int:
+            # One that is only being made holds frames as well, and is worth killing.
             mm = process.mm
-            return int(self._kernel.spaces.areas.mm(mm).total_vm) if mm else 0
+            return max(int(self._kernel.spaces.areas.mm(mm).total_vm) if mm else 0, 1)
 
         def kill() -> None:
             # Until it dies, it may use the last frames.

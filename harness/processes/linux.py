@@ -120,13 +120,19 @@ class Linux:
         self.scheduler.enter(process)
         try:
             self.execve(process, path, list(argv), list(envp))
-        except (OSError, BadInput) as error:
+            if process.signals.has_deliverable():
+                name = path.decode("latin-1")
+                raise BadInput(f"{name}: does not fit into memory: give more --ram")
+        except OSError as error:
             self.deaths.exit(process, Ended(127))
-            self.scheduler.enter(None)
-            if isinstance(error, BadInput):
-                raise
             text = os.strerror(error.errno or errno.ENOEXEC)
             raise BadInput(f"{path.decode('latin-1')}: cannot be run: {text}") from error
+        except BaseException:
+            self.deaths.exit(process, Ended(127))
+            raise
+        finally:
+            # Until it runs, its kernel stack keeps its registers: nobody else may stand on it.
+            self.scheduler.enter(None)
         return process
 
     def run(self, process: Process) -> Ended:
