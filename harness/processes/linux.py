@@ -60,6 +60,7 @@ class Setup:
 
     ``root`` is a folder of the host to show read-only, ``programs`` are files (path -> bytes) put
     into the tree; ``host_input`` a descriptor of the host to read standard input from.
+    ``count`` has instructions counted from the start, which costs half of the speed.
     """
 
     root: Path | None = None
@@ -73,6 +74,7 @@ class Setup:
     quota: Quota | None = None
     trace: Trace | None = None
     check: Check = Check.NONE
+    count: bool = False
 
 
 class Linux:

@@ -60,10 +60,11 @@ class Scheduler:
         self._fpu_owner: Process | None = None
         """Whose FPU state, FS and GS the CPU holds."""
         self._slice_used_up = False
-        self._counting = False
+        self._counting = linux.setup.count
         self._dead_tasks: list[int] = []
         self.switches = 0
         self.instructions = 0
+        """Those of whole slices, once they are counted."""
         suffix = "" if linux.kernel.config.features.fxsr else "_fnsave"
         self._switch_to = machine.symbol(f"switch_to{suffix}")
         self._save_fpu = machine.symbol(f"save_fpu{suffix}")
@@ -180,9 +181,14 @@ class Scheduler:
     def trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
         """Serve a trap of the current process, then let whoever may go on."""
         process = self.current
-        if not regs.xcs & _RING and (fixup := self._fixup(regs, vector)):
-            regs.eip = fixup
-            return
+        if not regs.xcs & _RING:
+            if vector == TIMER_VECTOR:
+                # The kernel is not preempted: who stands in it goes back to ring 3 first.
+                self._slice_used_up = True
+                return
+            if fixup := self._fixup(regs, vector):
+                regs.eip = fixup
+                return
         if process is None or not regs.xcs & _RING:
             self._machine.oops(regs, vector, error_code, cr2)
         assert process is not None
