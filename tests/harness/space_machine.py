@@ -38,6 +38,7 @@ from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
+from kernel_model.structs.mman import MADV_DONTNEED
 from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.file_world import Disk
 from tests.kernel_model.mm.user_spaces import UserSpaces
@@ -145,23 +146,9 @@ class SpaceMachine:
         return ends[0] >> 12 if ends else page
 
     def madvise_dontneed(self, start: int, length: int) -> int:
-        areas, result, end = self.kernel.spaces.areas, -12, start + length
-        at = start
-        for vma in areas.list(self.mm):
-            view = areas.vma(vma)
-            if view.vm_end <= at or at >= end:
-                continue
-            if result == -12 and at == start:
-                result = 0
-            if view.vm_start > at:
-                at, result = view.vm_start, -12
-            if at >= end:
-                break
-            advice = self.kernel.file_memory.filemap.madvise_dontneed
-            if error := advice(vma, at, min(view.vm_end, end)):
-                return error
-            at = view.vm_end
-        return result if at >= end else -12
+        kernel = self.kernel
+        advise = kernel.spaces.advise.sys_madvise
+        return advise(start, length, MADV_DONTNEED, kernel.file_memory.filemap)
 
     # -- pressure ------------------------------------------------------------------------------
 

@@ -6,14 +6,16 @@ calls are those of the process that was switched to last. Pages are called ``map
 third of user space on, and ``heap+N``; a ``what`` of ``file1 private`` maps that file.
 """
 
+import functools
 import gc
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    invariant,
     precondition,
     rule,
 )
@@ -60,6 +62,20 @@ def file_content(number: int, size: int) -> bytes:
     return b"".join(pages)[:size]
 
 
+def call(**arguments: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
+    """A rule, and the look after it; as an invariant it would be in each printed program."""
+
+    def decorate(function: Callable[..., None]) -> Any:
+        @functools.wraps(function)
+        def and_look(self: "SpaceStateMachine", **chosen: Any) -> None:
+            function(self, **chosen)
+            self.look()
+
+        return rule(**arguments)(and_look)
+
+    return decorate
+
+
 class SpaceStateMachine(RuleBasedStateMachine):
     """Whatever processes do, each sees the bytes it must, gets the signals it must, no others."""
 
@@ -90,7 +106,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
 
     # -- mapping -------------------------------------------------------------------------------
 
-    @rule(at=st.one_of(mapped, mapped, st.just("anywhere")), pages=counts, prot=prots, what=kinds)
+    @call(at=st.one_of(mapped, mapped, st.just("anywhere")), pages=counts, prot=prots, what=kinds)
     def mmap(self, at: str, pages: int, prot: str, what: str) -> None:
         source, how = what.split()
         shared, fixed = how == "shared", at != "anywhere"
@@ -106,19 +122,19 @@ class SpaceStateMachine(RuleBasedStateMachine):
         new = [Page(PROTS[prot], shared, backing, index) for index in range(pages)]
         assert got == self.space.put(first, new)
 
-    @rule(at=places, pages=counts)
+    @call(at=places, pages=counts)
     def munmap(self, at: str, pages: int) -> None:
         first = self.number(at)
         got = self.calls.do_munmap(self.system.mm, first * PAGE, pages * PAGE)
         assert got == self.space.munmap(first, pages)
 
-    @rule(at=places, pages=counts, prot=prots)
+    @call(at=places, pages=counts, prot=prots)
     def mprotect(self, at: str, pages: int, prot: str) -> None:
         first = self.number(at)
         got = self.calls.sys_mprotect(first * PAGE, pages * PAGE, PROTS[prot])
         assert got == self.space.mprotect(first, pages, PROTS[prot])
 
-    @rule(at=places, old=counts, new=counts, to=st.one_of(mapped, st.just("anywhere")))
+    @call(at=places, old=counts, new=counts, to=st.one_of(mapped, st.just("anywhere")))
     def mremap(self, at: str, old: int, new: int, to: str) -> None:
         first, fixed = self.number(at), to != "anywhere"
         target = self.number(to) if fixed else None
@@ -129,18 +145,18 @@ class SpaceStateMachine(RuleBasedStateMachine):
         )
         assert got == self.space.mremap(first, old, new, target, vma_end)
 
-    @rule(pages=st.integers(0, 4))
+    @call(pages=st.integers(0, 4))
     def brk(self, pages: int) -> None:
         to = (self.heap + pages) * PAGE
         assert self.calls.sys_brk(to) == self.space.move_brk(to)
 
-    @rule(at=places, pages=counts, lock=st.booleans())
+    @call(at=places, pages=counts, lock=st.booleans())
     def mlock(self, at: str, pages: int, lock: bool) -> None:
         first = self.number(at)
         call = self.calls.sys_mlock if lock else self.calls.sys_munlock
         assert call(first * PAGE, pages * PAGE) == self.space.mlock(first, pages, locked=lock)
 
-    @rule(at=places, pages=counts)
+    @call(at=places, pages=counts)
     def madvise_dontneed(self, at: str, pages: int) -> None:
         first = self.number(at)
         got = self.system.madvise_dontneed(first * PAGE, pages * PAGE)
@@ -148,7 +164,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
 
     # -- accesses ------------------------------------------------------------------------------
 
-    @rule(at=places, offset=offsets)
+    @call(at=places, offset=offsets)
     def read(self, at: str, offset: int) -> None:
         """Ring 3 loads a word."""
         number = self.number(at)
@@ -158,12 +174,12 @@ class SpaceStateMachine(RuleBasedStateMachine):
             word = self.space.pages[number].bytes[offset : offset + 4]
             assert value == int.from_bytes(word, "little")
 
-    @rule(at=places, offset=offsets)
+    @call(at=places, offset=offsets)
     def write(self, at: str, offset: int) -> None:
         """Ring 3 stores a word."""
         self._store(self.number(at), offset, self.fresh())
 
-    @rule(at=places)
+    @call(at=places)
     def write_code(self, at: str) -> None:
         """Ring 3 stores code at the start of a page."""
         words = code(self.fresh())
@@ -186,7 +202,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
             return True
         return page.index * PAGE + offset + length <= len(page.backing.content)
 
-    @rule(at=places)
+    @call(at=places)
     def run(self, at: str) -> None:
         """Ring 3 calls the code at the start of a page, if there is some or it may not."""
         number = self.number(at)
@@ -198,7 +214,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         assert signal == refusal
         assert signal or value == int.from_bytes(begin[1:5], "little")
 
-    @rule(at=places, offset=offsets, length=lengths)
+    @call(at=places, offset=offsets, length=lengths)
     def copy_to_user(self, at: str, offset: int, length: int) -> None:
         """Ring 0 stores; it goes on up to the first page that refuses."""
         start = self.number(at) * PAGE + offset
@@ -213,7 +229,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
             self.space.pages[number].write(first, data[:size])
             data = data[size:]
 
-    @rule(at=places, offset=offsets, length=lengths)
+    @call(at=places, offset=offsets, length=lengths)
     def copy_from_user(self, at: str, offset: int, length: int) -> None:
         self._same(self.number(at) * PAGE + offset, length)
 
@@ -243,14 +259,14 @@ class SpaceStateMachine(RuleBasedStateMachine):
 
     # -- files ---------------------------------------------------------------------------------
 
-    @rule(file=st.integers(0, 1), start=sizes, length=lengths)
+    @call(file=st.integers(0, 1), start=sizes, length=lengths)
     def write_file(self, file: int, start: int, length: int) -> None:
         data = (self.fresh().to_bytes(4, "little") * (length // 4 + 1))[:length]
         filemap = self.system.kernel.file_memory.filemap
         assert filemap.write(self.system.files[file], data, start) == length
         self.files[file].write(start, data)
 
-    @rule(file=st.integers(0, 1), size=sizes)
+    @call(file=st.integers(0, 1), size=sizes)
     def truncate(self, file: int, size: int) -> None:
         kernel = self.system.kernel
         inode = kernel.files.inode_of(self.system.files[file])
@@ -259,7 +275,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         for space in self.spaces.values():
             space.truncated(self.files[file])
 
-    @rule(at=places, pages=counts)
+    @call(at=places, pages=counts)
     def msync(self, at: str, pages: int) -> None:
         """What the process wrote to a file through the range is in the file then."""
         first = self.number(at)
@@ -276,19 +292,19 @@ class SpaceStateMachine(RuleBasedStateMachine):
     # -- processes -----------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.spaces) < PROCESSES)
-    @rule()
+    @call()
     def fork(self) -> None:
         self.spaces[self.system.fork()] = self.space.fork()
 
     @precondition(lambda self: len(self.spaces) > 1)
-    @rule(to=st.integers(1, PROCESSES))
+    @call(to=st.integers(1, PROCESSES))
     def switch(self, to: int) -> None:
         """To the ``to``-th oldest process that still lives."""
         self.pid = sorted(self.spaces)[to % len(self.spaces)]
         self.system.switch(self.pid)
 
     @precondition(lambda self: len(self.spaces) > 1)
-    @rule()
+    @call()
     def exit(self) -> None:
         """The process ends; the oldest one goes on."""
         self.system.exit(self.pid)
@@ -296,17 +312,14 @@ class SpaceStateMachine(RuleBasedStateMachine):
         self.pid = min(self.spaces)
         self.system.switch(self.pid)
 
-    @rule(write=st.booleans())
+    @call(write=st.booleans())
     def swap_out(self, write: bool) -> None:
         self.system.press(write=write)
 
     # -- what must hold ------------------------------------------------------------------------
 
-    @invariant()
-    def tables_and_tlb_are_as_meant(self) -> None:
-        """In the current space always; the others, the kernel's part and the TLB now and then."""
-        if not hasattr(self, "spaces"):
-            return
+    def look(self) -> None:
+        """After each call: the tables of the current space; now and then more."""
         self.steps += 1
         self.system.check_user_tables(self.system.pgd)
         if self.steps % 4 == 0:
