@@ -38,9 +38,10 @@ PROCESSES = 4
 PROTS = {"---": 0, "r--": 1, "r-x": 5, "rw-": 3, "rwx": 7}
 MS_SYNC = 4
 
-mapped = st.integers(0, 11).map(lambda number: f"map+{number}")
-places = st.one_of(mapped, mapped, st.integers(0, 3).map(lambda number: f"heap+{number}"))
+mapped = st.integers(0, 5).map(lambda number: f"map+{number}")
+places = st.one_of(mapped, mapped, mapped, st.sampled_from(["heap+0", "heap+1"]))
 counts = st.integers(1, 4)
+"""Few pages, so that calls meet."""
 prots = st.sampled_from(["rw-", "rw-", "rw-", "rwx", "r-x", "r--", "---"])
 kinds = st.sampled_from(
     ["zeros private", "zeros private", "zeros shared"]
@@ -79,8 +80,9 @@ def call(**arguments: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
 class SpaceStateMachine(RuleBasedStateMachine):
     """Whatever processes do, each sees the bytes it must, gets the signals it must, no others."""
 
-    @initialize(on=st.sampled_from(sorted(MACHINES)))
-    def boot(self, on: str) -> None:
+    @initialize(on=st.sampled_from(sorted(MACHINES)), mapped=kinds)
+    def boot(self, on: str, mapped: str) -> None:
+        """The first process begins with four pages at ``map+0``, so that calls find some."""
         contents = [file_content(0, 24_000), file_content(1, 5000)]
         self.system = SpaceMachine(MACHINES[on], contents, list(range(MAP, MAP + 16)))
         self.files = [Shared(content) for content in contents]
@@ -89,6 +91,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         self.heap = -(-heap // PAGE)
         self.pid, self.stamp, self.steps = 1, 0, 0
         self.spaces = {1: Space(heap, MAP)}
+        self._mmap("map+0", 4, "rwx", mapped)
 
     @property
     def space(self) -> Space:
@@ -108,6 +111,9 @@ class SpaceStateMachine(RuleBasedStateMachine):
 
     @call(at=st.one_of(mapped, mapped, st.just("anywhere")), pages=counts, prot=prots, what=kinds)
     def mmap(self, at: str, pages: int, prot: str, what: str) -> None:
+        self._mmap(at, pages, prot, what)
+
+    def _mmap(self, at: str, pages: int, prot: str, what: str) -> None:
         source, how = what.split()
         shared, fixed = how == "shared", at != "anywhere"
         backing, file = (Shared(bytes(pages * PAGE)) if shared else None), 0
@@ -164,27 +170,35 @@ class SpaceStateMachine(RuleBasedStateMachine):
 
     # -- accesses ------------------------------------------------------------------------------
 
-    @call(at=places, offset=offsets)
-    def read(self, at: str, offset: int) -> None:
-        """Ring 3 loads a word."""
-        number = self.number(at)
+    @call(at=places, pages=counts, offset=offsets)
+    def read(self, at: str, pages: int, offset: int) -> None:
+        """Ring 3 loads a word of each page."""
+        for number in self._numbers(at, pages):
+            self._load(number, offset)
+
+    def _numbers(self, at: str, pages: int) -> range:
+        return range(self.number(at), self.number(at) + pages)
+
+    def _load(self, number: int, offset: int) -> None:
         signal, value = self.system.user("read", number * PAGE + offset)
         assert signal == self.space.refusal(number, "read")
         if not signal:
             word = self.space.pages[number].bytes[offset : offset + 4]
             assert value == int.from_bytes(word, "little")
 
-    @call(at=places, offset=offsets)
-    def write(self, at: str, offset: int) -> None:
-        """Ring 3 stores a word."""
-        self._store(self.number(at), offset, self.fresh())
+    @call(at=places, pages=counts, offset=offsets)
+    def write(self, at: str, pages: int, offset: int) -> None:
+        """Ring 3 stores a word into each page."""
+        for number in self._numbers(at, pages):
+            self._store(number, offset, self.fresh())
 
-    @call(at=places)
-    def write_code(self, at: str) -> None:
-        """Ring 3 stores code at the start of a page."""
-        words = code(self.fresh())
-        for offset in (0, 4):
-            self._store(self.number(at), offset, int.from_bytes(words[offset:][:4], "little"))
+    @call(at=places, pages=counts)
+    def write_code(self, at: str, pages: int) -> None:
+        """Ring 3 stores code at the start of each page."""
+        for number in self._numbers(at, pages):
+            words = code(self.fresh())
+            self._store(number, 0, int.from_bytes(words[:4], "little"))
+            self._store(number, 4, int.from_bytes(words[4:], "little"))
 
     def _store(self, number: int, offset: int, value: int) -> None:
         page = self.space.pages.get(number)
@@ -202,10 +216,13 @@ class SpaceStateMachine(RuleBasedStateMachine):
             return True
         return page.index * PAGE + offset + length <= len(page.backing.content)
 
-    @call(at=places)
-    def run(self, at: str) -> None:
-        """Ring 3 calls the code at the start of a page, if there is some or it may not."""
-        number = self.number(at)
+    @call(at=places, pages=counts)
+    def run(self, at: str, pages: int) -> None:
+        """Ring 3 calls the code at the start of each page, if there is some or it may not."""
+        for number in self._numbers(at, pages):
+            self._run(number)
+
+    def _run(self, number: int) -> None:
         refusal = self.space.refusal(number, "exec")
         begin = b"" if refusal else self.space.pages[number].bytes[:8]
         if not refusal and (begin[0] != 0xB8 or begin[5] != 0xC3):

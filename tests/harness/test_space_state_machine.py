@@ -27,11 +27,11 @@ class EveryReading(SpaceStateMachine):
 
 @pytest.mark.book("4.3", "4.4", "4.5", "4.6")
 def test_processes_see_the_bytes_they_must() -> None:
-    run_state_machine_as_test(SpaceStateMachine, settings=bounded(15, 40))
+    run_state_machine_as_test(SpaceStateMachine, settings=bounded(10, 80))
 
 
 def test_every_reading_of_every_space_agrees() -> None:
-    run_state_machine_as_test(EveryReading, settings=bounded(2, 40))
+    run_state_machine_as_test(EveryReading, settings=bounded(1, 40))
 
 
 @pytest.mark.slow
