@@ -296,9 +296,9 @@ QUICK = {
     fork_protects_nothing,
     private_page_is_the_files_frame,
     wrong_page_of_the_file,
-    mprotect_keeps_the_entries,
     page_tables_are_leaked,
 }
+"""Found in the first programs; the others take some seconds each."""
 
 
 @pytest.mark.parametrize(
