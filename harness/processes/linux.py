@@ -41,6 +41,7 @@ from harness.syscalls.task import MemoryUse, Names
 from harness.uaccess import UserAccess
 from harness.vfs.failure import fail
 from harness.vfs.filesystem import FileSystem
+from harness.vfs.proc import path_of
 from harness.vfs.quota import Quota
 from kernel_model.arch_i386.signal import SIGKILL, SigInfo
 from kernel_model.errors import BadInput
@@ -155,6 +156,7 @@ class Linux:
         :raises OSError: when it goes on with its own; past that it is killed for what fails.
         """
         found = self.programs.find(process.fs, path, argv)
+        executable = path_of(found.file, process.fs.root)
         file = self.mapped_files.open(found.file.inode, path.decode("latin-1"), FMODE_READ)
         try:
             if not file:
@@ -169,13 +171,15 @@ class Linux:
             if file:
                 self.kernel.files.fput(file)
             found.file.put()
-        self._become(process, path, found.argv)
+        self._become(process, path, executable, found.argv)
         process.start_registers(*start)
 
-    def _become(self, process: Process, path: bytes, argv: list[bytes]) -> None:
+    def _become(
+        self, process: Process, path: bytes, executable: bytes, argv: list[bytes]
+    ) -> None:
         """What else of a process changes with its program (``flush_old_exec()``)."""
         process.comm = path.rpartition(b"/")[2]
-        process.executable = path
+        process.executable = executable
         process.cmdline = b"".join(text + b"\0" for text in argv)
         process.has_executed = process.vfork_done = True
         process.clear_child_tid = process.robust_list = 0
