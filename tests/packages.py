@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -112,11 +113,19 @@ def runs_natively() -> bool:
     """Whether the host runs i386 programs, which the model is compared with."""
     from harness.guests import guest_path
 
-    try:
-        done = subprocess.run([guest_path("hello")], capture_output=True, check=False)
-    except OSError:
-        return False
+    with tempfile.TemporaryDirectory() as directory:
+        hello = Path(shutil.copy(guest_path("hello"), directory))
+        hello.chmod(0o755)
+        try:
+            done = subprocess.run([hello], capture_output=True, check=False)
+        except OSError:
+            return False
     return done.stdout == b"hello, ring 3\n"
+
+
+def available() -> dict[str, Path]:
+    """The programs that are here."""
+    return {name: _place(name) for name in PROGRAMS if _place(name).is_file()}
 
 
 def program(name: str) -> Path:

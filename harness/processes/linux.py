@@ -174,9 +174,7 @@ class Linux:
         self._become(process, path, executable, found.argv)
         process.start_registers(*start)
 
-    def _become(
-        self, process: Process, path: bytes, executable: bytes, argv: list[bytes]
-    ) -> None:
+    def _become(self, process: Process, path: bytes, executable: bytes, argv: list[bytes]) -> None:
         """What else of a process changes with its program (``flush_old_exec()``)."""
         process.comm = path.rpartition(b"/")[2]
         process.executable = executable
