@@ -118,6 +118,12 @@ class Ram:
         self._check(paddr, len(data))
         self.bytes[paddr : paddr + len(data)] = data
 
+    def copy(self, to: int, source: int, length: int) -> None:
+        """``memmove``: ``length`` bytes from ``source`` to ``to``."""
+        self._check(to, length)
+        self._check(source, length)
+        ctypes.memmove(self.address + to, self.address + source, length)
+
     def fill(self, paddr: int, length: int, value: int = 0) -> None:
         """``memset``: set ``length`` bytes at ``paddr`` to the byte ``value``."""
         self._check(paddr, length)

@@ -6,6 +6,7 @@
  * and returns by iret. What a trap means is decided on the other side of the hypercall, which
  * may change the saved registers.
  */
+#include "exception_table.h"
 #include "hypercall.h"
 #include "probe.h"
 #include "ptrace.h"
@@ -92,7 +93,11 @@ save_all:
 	movl %esp, %ebx
 	hypercall HC_TRAP
 
-/* Back to where the trap came from, by the registers that ESP points to. */
+/*
+ * Back to where the trap came from, by the registers that ESP points to. A process may have put
+ * anything into them (sigreturn, ptrace, or a descriptor of its own that is gone by now): a bad DS
+ * or ES becomes 0, and where the iret cannot go its #GP is delivered as one of ring 3.
+ */
 	.globl restore_all
 restore_all:
 	popl %ebx
@@ -102,10 +107,27 @@ restore_all:
 	popl %edi
 	popl %ebp
 	popl %eax
+restore_ds:
 	popl %ds
+restore_es:
 	popl %es
 	addl $4, %esp
+restore_iret:
 	iret
+	may_fault restore_ds, bad_ds
+	may_fault restore_es, bad_es
+	may_fault restore_iret, bad_iret
+
+bad_ds:
+	movl $0, (%esp)
+	jmp restore_ds
+bad_es:
+	movl $0, (%esp)
+	jmp restore_es
+bad_iret:
+	pushl $0
+	pushl $GENERAL_PROTECTION
+	jmp save_all
 
 /*
  * Another process goes on: the harness comes here with ESP at its saved registers. EAX is where
@@ -122,8 +144,16 @@ switch_to_fnsave:
 	fnsave (%eax)
 	frstor (%edx)
 1:	movl %ecx, %fs
-	movl %edi, %gs
+2:	movl %edi, %gs
 	jmp restore_all
+	may_fault 1b, bad_fs
+	may_fault 2b, bad_gs
+bad_fs:
+	xorl %ecx, %ecx
+	jmp 1b
+bad_gs:
+	xorl %edi, %edi
+	jmp 2b
 
 /* void save_fpu(void *area): copies the state of the current process; it goes on with it. */
 	.globl save_fpu, save_fpu_fnsave

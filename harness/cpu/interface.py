@@ -71,6 +71,7 @@ class Registers(Protocol):
     eip: int
     eflags: int
 
+    def general(self) -> list[int]: ...
     @property
     def cs(self) -> int: ...
     @property

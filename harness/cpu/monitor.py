@@ -26,6 +26,7 @@ _PADDR: Final = 1 << 44
 _LOW_ALIAS: Final = 1 << 32
 """Without the LMA flag this CPU cuts a linear address to 32 bits: an alias of low memory."""
 _CODE: Final = bytes.fromhex("0f0138 f4 0fa2 f4")  # invlpg (%eax); hlt; cpuid; hlt
+_TB_REMOVE: Final = ctypes.c_int(library.CTL_TB_REMOVE)
 _INVLPG: Final = 0
 _CPUID: Final = 4
 
@@ -50,6 +51,7 @@ class Monitor:
         self._low_hidden = words[layout.hidden] & ~HIDDEN_LMA
         words[layout.hidden] = self._high_hidden
         words[layout.segment("cs") + BASE + 1] = _PADDR >> 32
+        self._begin, self._end = ctypes.c_uint64(), ctypes.c_uint64()
 
     def flush_page(self, va: int) -> None:
         """``invlpg`` of the page of ``va``, in every ring's TLB; 1.5 us."""
@@ -76,12 +78,13 @@ class Monitor:
 
     def drop_code(self, paddr: int, length: int) -> None:
         """Forget the code translated from ``length`` bytes at physical ``paddr``."""
-        context = self._context
+        context, begin, end = self._context, self._begin, self._end
         low = paddr < _LOW_ALIAS
-        context.words[context.layout.hidden] = self._low_hidden if low else self._high_hidden
+        if low:
+            context.words[context.layout.hidden] = self._low_hidden
         context.restore()
         context.words[context.layout.hidden] = self._high_hidden
-        start = paddr + (_LOW_ALIAS if low else 0)
-        begin, end = ctypes.c_uint64(start), ctypes.c_uint64(start + length)
-        if library.control(self._handle, ctypes.c_int(library.CTL_TB_REMOVE), begin, end):
+        begin.value = paddr + (_LOW_ALIAS if low else 0)
+        end.value = begin.value + length
+        if library.control(self._handle, _TB_REMOVE, begin, end):
             raise CpuError(f"cannot drop the code at physical {paddr:#x}")

@@ -45,6 +45,12 @@ class ContextRegisters:
     def __init__(self, context: SavedContext) -> None:
         self.context = context
 
+    def general(self) -> list[int]:
+        """EAX ECX EDX EBX ESP EBP ESI EDI in one go, for what every hypercall does."""
+        self.context.latch()
+        first = self.context.layout.general
+        return self.context.words[first : first + 16 : 2].tolist()
+
     @property
     def eip(self) -> int:
         self.context.latch()

@@ -127,11 +127,12 @@ class FrameLedger:
 
         :raises FrameHasOwner: if one of them has an owner; then nothing is changed.
         """
-        block = range(pfn, pfn + (1 << order))
+        owners, block = self._owners, range(pfn, pfn + (1 << order))
         for frame in block:
-            if frame in self._owners:
-                raise FrameHasOwner(frame, self._owners[frame], purpose)
-        self._owners.update(dict.fromkeys(block, purpose))
+            if frame in owners:
+                raise FrameHasOwner(frame, owners[frame], purpose)
+        for frame in block:
+            owners[frame] = purpose
 
     def frame_given_back(self, pfn: int, order: int) -> None:
         """``2**order`` frames from ``pfn`` are free. A block may come back in pieces.
@@ -161,11 +162,11 @@ class FrameLedger:
         self._mean(mm, vaddr >> PAGE_SHIFT, (pfn, rights_bits(rights)))
 
     def _mean(self, mm: int, page: int, meaning: tuple[int, int]) -> None:
-        space = self._spaces[mm]
-        if page in space:
+        space, pfn = self._spaces[mm], meaning[0]
+        if page in space and space[page][0] != pfn:
             self._forget(mm, page)
         space[page] = meaning
-        self._meant_by[meaning[0]].add((mm, page))
+        self._meant_by[pfn].add((mm, page))
         self._changed[mm].add(page)
 
     def page_unmapped(self, mm: int, vaddr: int) -> None:

@@ -110,16 +110,17 @@ class Births:
         )
         self._copy_thread(parent, child, stack)
         self._register(child)
+        linux.checker.whole_space(parent)
         return child
 
     def _copy_thread(self, parent: Process, child: Process, stack: int) -> None:
-        ram, registers = self._linux.machine.ram, self._linux.machine.cpu.registers
+        ram = self._linux.machine.ram
         saved = ram.read(virt_to_phys(parent.registers_at), PT_REGS_BYTES)
         ram.write(virt_to_phys(child.registers_at), saved)
         child.registers.eax = 0
         if stack:
             child.registers.esp = stack
-        child.fs_selector, child.gs_selector = registers.fs, registers.gs
+        child.saved_selectors = self._linux.scheduler.selectors(parent)
         child.call, child.waiting = _first_steps(child), WaitUntil(lambda: True)
         next(child.call)
 

@@ -10,7 +10,7 @@ What can fail is what this is for: :class:`CheckFailed` names the page and what 
 """
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,11 +19,14 @@ from harness.mappings import PAGE_SHIFT, RIGHT_PRESENT, RIGHT_WRITE
 from harness.mmu_spec import walk
 from harness.readings.intent import contradicts, intended_space
 from harness.readings.spec import SpecView, mmu_features
+from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import MmucheckError
 
 if TYPE_CHECKING:
     from harness.processes.linux import Linux
     from harness.processes.process import Process
+
+_FIRST_KERNEL_PAGE: Final = PAGE_OFFSET >> PAGE_SHIFT
 
 
 class Check(enum.StrEnum):
@@ -51,11 +54,12 @@ class Checker:
 
     def changed_pages(self, process: "Process") -> None:
         """Look at the pages of the current process that have changed."""
-        if self.check is Check.NONE:
+        if self.check is Check.NONE or not process.mm:
             return
         pgd = process.pgd
-        for page in self._ledger.take_changed(pgd).tolist():
-            if page < 0xC0000:
+        changed = self._ledger.take_changed(pgd)
+        with self._machine.cpu.asking():
+            for page in changed[changed < _FIRST_KERNEL_PAGE].tolist():
                 self._page(pgd, page)
 
     def _page(self, pgd: int, page: int) -> None:
@@ -75,7 +79,7 @@ class Checker:
 
     def whole_space(self, process: "Process") -> None:
         """Compare all of the current process's address space, by tables alone."""
-        if self.check is not Check.FULL:
+        if self.check is not Check.FULL or not process.mm:
             return
         self.spaces += 1
         machine, pgd = self._machine, process.pgd

@@ -37,8 +37,9 @@ class Deaths:
         name = process.comm.decode("latin-1")
 
         def total_vm() -> int:
+            # One that is only being made holds frames as well, and is worth killing.
             mm = process.mm
-            return int(self._kernel.spaces.areas.mm(mm).total_vm) if mm else 0
+            return max(int(self._kernel.spaces.areas.mm(mm).total_vm) if mm else 0, 1)
 
         def kill() -> None:
             # Until it dies, it may use the last frames.
@@ -59,6 +60,7 @@ class Deaths:
         process.vfork_done = True
         if not any(other.files is process.files for other in self._others(process)):
             process.files.close_all()
+        linux.checker.whole_space(process)
         kernel.exit.exit_mm()
         process.state, process.ended = State.ZOMBIE, ended
         process.call = process.waiting = process.unfinished = None

@@ -21,6 +21,7 @@ from pathlib import Path
 from harness.binfmt_elf import ElfLoader, NoMemory
 from harness.machine import Limits, Machine
 from harness.processes.births import Births
+from harness.processes.checking import Check, Checker
 from harness.processes.clock import VirtualClock
 from harness.processes.deaths import Deaths
 from harness.processes.driver import Driver
@@ -28,10 +29,11 @@ from harness.processes.limits import RunLimits
 from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
 from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
-from harness.processes.programs import Programs
+from harness.processes.programs import Found, Programs
 from harness.processes.scheduler import Scheduler
 from harness.processes.signalling import Signalling
 from harness.processes.tls import ThreadAreas
+from harness.processes.watching import Trace, Watching
 from harness.signals import kernel_info
 from harness.syscalls.all_calls import ALL_CALLS
 from harness.syscalls.futex_queues import Futexes
@@ -43,6 +45,7 @@ from harness.vfs.failure import fail
 from harness.vfs.filesystem import FileSystem
 from harness.vfs.proc import path_of
 from harness.vfs.quota import Quota
+from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.signal import SIGKILL, SigInfo
 from kernel_model.errors import BadInput
 from kernel_model.proc import meminfo
@@ -68,7 +71,8 @@ class Setup:
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
     quota: Quota | None = None
-    trace: Callable[[str], None] | None = None
+    trace: Trace | None = None
+    check: Check = Check.NONE
 
 
 class Linux:
@@ -101,7 +105,8 @@ class Linux:
         """How each process ended, once it is gone."""
         self.calls: Counter[str] = Counter()
         self.unknown_calls: Counter[str] = Counter()
-        self.trace = setup.trace
+        self.watching = Watching(self, setup.trace)
+        self.checker = Checker(self, setup.check)
         self.files.proc.processes = ProcTexts(self)
 
     # -- running ---------------------------------------------------------------------------------
@@ -115,24 +120,32 @@ class Linux:
         self.scheduler.enter(process)
         try:
             self.execve(process, path, list(argv), list(envp))
-        except (OSError, BadInput) as error:
+            if process.signals.has_deliverable():
+                name = path.decode("latin-1")
+                raise BadInput(f"{name}: does not fit into memory: give more --ram")
+        except OSError as error:
             self.deaths.exit(process, Ended(127))
-            self.scheduler.enter(None)
-            if isinstance(error, BadInput):
-                raise
             text = os.strerror(error.errno or errno.ENOEXEC)
             raise BadInput(f"{path.decode('latin-1')}: cannot be run: {text}") from error
+        except BaseException:
+            self.deaths.exit(process, Ended(127))
+            raise
+        finally:
+            # Until it runs, its kernel stack keeps its registers: nobody else may stand on it.
+            self.scheduler.enter(None)
         return process
 
     def run(self, process: Process) -> Ended:
         """Run until no process is left; how ``process`` ended."""
         machine, faults = self.machine, self.kernel.page_faults
         handler, machine.on_trap = machine.on_trap, self.scheduler.trap
+        watcher, machine.on_fault = machine.on_fault, self._faulted
         forced, faults.force_sig_info = faults.force_sig_info, self._force_sig_info
         try:
             self.scheduler.run()
         finally:
-            machine.on_trap, faults.force_sig_info = handler, forced
+            machine.on_trap, machine.on_fault = handler, watcher
+            faults.force_sig_info = forced
         ended = self.last_ended.get(process.pid)
         assert ended is not None
         return ended
@@ -156,8 +169,8 @@ class Linux:
         :raises OSError: when it goes on with its own; past that it is killed for what fails.
         """
         found = self.programs.find(process.fs, path, argv)
-        executable = path_of(found.file, process.fs.root)
-        file = self.mapped_files.open(found.file.inode, path.decode("latin-1"), FMODE_READ)
+        where = path_of(found.file, process.fs.root).decode("latin-1")
+        file = self.mapped_files.open(found.file.inode, where, FMODE_READ)
         try:
             if not file:
                 fail(errno.ENOMEM)
@@ -171,14 +184,15 @@ class Linux:
             if file:
                 self.kernel.files.fput(file)
             found.file.put()
-        self._become(process, path, executable, found.argv)
+        self._become(process, found, path)
         process.start_registers(*start)
+        self.checker.whole_space(process)
 
-    def _become(self, process: Process, path: bytes, executable: bytes, argv: list[bytes]) -> None:
+    def _become(self, process: Process, found: Found, path: bytes) -> None:
         """What else of a process changes with its program (``flush_old_exec()``)."""
         process.comm = path.rpartition(b"/")[2]
-        process.executable = executable
-        process.cmdline = b"".join(text + b"\0" for text in argv)
+        process.executable = path_of(found.file, process.fs.root)
+        process.cmdline = b"".join(text + b"\0" for text in found.argv)
         process.has_executed = process.vfork_done = True
         process.clear_child_tid = process.robust_list = 0
         process.thread_areas = ThreadAreas()
@@ -219,9 +233,18 @@ class Linux:
 
     def returned(self, process: Process, result: int) -> None:
         """A system call has a result."""
-        if self.trace is not None:
-            name = NAMES.get(int(process.registers.orig_eax), "?")
-            self.trace(f"{process.pid} {name} = {result}")
+        number = int(process.registers.orig_eax)
+        regs, call = process.registers, ALL_CALLS.get(number)
+        words = (regs.ebx, regs.ecx, regs.edx, regs.esi, regs.edi, regs.ebp)
+        count = call.argument_count if call else 0
+        self.watching.call(process, NAMES.get(number, f"call {number}"), words[:count], result)
+
+    def _faulted(self, kind: FaultKind, regs: int, error_code: int, cr2: int) -> None:
+        """A page fault was served, or became a signal."""
+        eip = int(self.kernel.image.at(self.kernel.image.structs.pt_regs, regs).eip)
+        self.watching.fault(kind, eip, error_code, cr2)
+        if self.scheduler.current is not None:
+            self.checker.changed_pages(self.scheduler.current)
 
     # -- signals -------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ for. Nothing here can fail.
 """
 
 import enum
+import signal
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -59,6 +60,12 @@ class Ended:
     def exit_status(self) -> int:
         """As a shell has it: 128 + n for signal n."""
         return 128 + self.signal if self.signal else self.status
+
+    @property
+    def signal_name(self) -> str:
+        """``SIGSEGV`` and the like; real-time signals are numbers."""
+        known = self.signal in set(signal.Signals)
+        return signal.Signals(self.signal).name if known else f"signal {self.signal}"
 
     @property
     def wait_status(self) -> int:
@@ -126,8 +133,8 @@ class Process:
     """A signal ended the last system call: what becomes of it is still to be decided."""
     vfork_done: bool = True
     """Whether the parent that waits for this child in ``vfork()`` may go on."""
-    fs_selector: int = 0
-    gs_selector: int = 0
+    saved_selectors: tuple[int, int] = (0, 0)
+    """FS and GS while the CPU holds another process's."""
     peak_rss: int = 0
     children_faults: tuple[int, int] = (0, 0)
 
@@ -201,6 +208,22 @@ class Process:
     def set_fpu_state(self, image: bytes) -> None:
         self.system.machine.ram.write(virt_to_phys(self.fpu_area), image[:512].ljust(512, b"\0"))
         self.system.scheduler.fpu_changed(self)
+
+    @property
+    def fs_selector(self) -> int:
+        return self.system.scheduler.selectors(self)[0]
+
+    @fs_selector.setter
+    def fs_selector(self, selector: int) -> None:
+        self.system.scheduler.set_selectors(self, selector, self.gs_selector)
+
+    @property
+    def gs_selector(self) -> int:
+        return self.system.scheduler.selectors(self)[1]
+
+    @gs_selector.setter
+    def gs_selector(self, selector: int) -> None:
+        self.system.scheduler.set_selectors(self, self.fs_selector, selector)
 
     def start_registers(self, eip: int, esp: int) -> None:
         """Ring 3 begins at ``eip``, all general registers 0, as ``start_thread()`` leaves it."""

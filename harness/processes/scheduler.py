@@ -37,6 +37,8 @@ SYSCALL_VECTOR: Final = 0x80
 SLICE_INSTRUCTIONS: Final = 500_000
 _TSS_ESP0: Final = 4
 _RING: Final = 3
+_SELECTOR_TRAPS: Final = frozenset({11, 12, 13})
+"""#NP, #SS and #GP: what loading a bad selector raises."""
 _HOST_WAIT_SECONDS: Final = 0.1
 
 
@@ -91,8 +93,6 @@ class Scheduler:
         if process is self.current:
             return
         image, registers = self._kernel.image, self._machine.cpu.registers
-        if self.current is not None and self._fpu_owner is self.current:
-            self.current.fs_selector, self.current.gs_selector = registers.fs, registers.gs
         self._kernel.tasks.context_switch(process.task if process else image.init_task)
         self.current = process
         registers.esp = process.registers_at if process else image.kernel_stack_top(image.init_task)
@@ -112,6 +112,19 @@ class Scheduler:
         """The state in the ``task_struct`` is the one that ``process`` goes on with."""
         if self._fpu_owner is process:
             self._fpu_owner = None
+
+    def selectors(self, process: Process) -> tuple[int, int]:
+        """Its FS and GS."""
+        registers = self._machine.cpu.registers
+        if self._fpu_owner is process:
+            return registers.fs, registers.gs
+        return process.saved_selectors
+
+    def set_selectors(self, process: Process, fs: int, gs: int) -> None:
+        """Guest code loads them before the process goes on: they may be no good."""
+        self.save_fpu(process)
+        process.saved_selectors = (fs, gs)
+        self.fpu_changed(process)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -167,6 +180,9 @@ class Scheduler:
     def trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
         """Serve a trap of the current process, then let whoever may go on."""
         process = self.current
+        if not regs.xcs & _RING and (fixup := self._fixup(regs, vector)):
+            regs.eip = fixup
+            return
         if process is None or not regs.xcs & _RING:
             self._machine.oops(regs, vector, error_code, cr2)
         assert process is not None
@@ -179,9 +195,14 @@ class Scheduler:
             self._slice_used_up = True
         elif vector != PAGE_FAULT:
             self._linux.exception(process, vector, error_code)
+        self._linux.checker.changed_pages(process)
         self._prepare_return()
         if self.current is None or (not self._counting and self._others_may_run()):
             self._machine.cpu.stop()
+
+    def _fixup(self, regs: Any, vector: int) -> int:
+        """Where the way back to ring 3 goes on when a selector of the process is no good; or 0."""
+        return self._kernel.exception_table.search(regs.eip) if vector in _SELECTOR_TRAPS else 0
 
     def _system_call(self, process: Process) -> None:
         call = self._linux.system_call(process)
@@ -216,9 +237,12 @@ class Scheduler:
         ram.write32(self._tss + _TSS_ESP0, self._kernel.image.kernel_stack_top(process.task))
         if self._fpu_owner is not process:
             self._load_thread_areas(process)
-            area = self._fpu_owner.fpu_area if self._fpu_owner else self._scratch_area()
+            area = self._scratch_area()
+            if self._fpu_owner is not None:
+                area = self._fpu_owner.fpu_area
+                self._fpu_owner.saved_selectors = self.selectors(self._fpu_owner)
             registers.eax, registers.edx = area, process.fpu_area
-            registers.ecx, registers.edi = process.fs_selector, process.gs_selector
+            registers.ecx, registers.edi = process.saved_selectors
             registers.eip = self._switch_to
             self._fpu_owner = process
 

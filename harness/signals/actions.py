@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a process does on each signal, and where its handlers run.
+"""What a process does on each signal.
 
 Models linux-2.4.22 ``include/linux/sched.h: struct signal_struct`` (the actions, which threads
-share) and the ``sas_ss`` members of ``struct task_struct``. Nothing here can fail.
+share). Nothing here can fail.
 """
 
 from dataclasses import dataclass, field
@@ -13,9 +13,6 @@ from harness.signals.numbers import (
     NSIG,
     SIG_DFL,
     SIG_IGN,
-    SS_AUTODISARM,
-    SS_DISABLE,
-    SS_ONSTACK,
     bit,
 )
 
@@ -57,30 +54,3 @@ class Actions:
         """Handlers are gone with the program that had them; what is ignored stays so."""
         ignored = (s for s in range(1, NSIG + 1) if self[s].handler == SIG_IGN)
         return Actions({signal: Action(SIG_IGN) for signal in ignored})
-
-
-@dataclass(frozen=True, slots=True)
-class AlternateStack:
-    """``sigaltstack()``: ``size`` bytes from ``start`` on; no bytes: there is none."""
-
-    start: int = 0
-    size: int = 0
-    autodisarm: bool = False
-
-    def contains(self, esp: int) -> bool:
-        """``on_sig_stack``: a stack that is empty or in use has its ESP above ``start``."""
-        return not self.autodisarm and 0 < esp - self.start <= self.size
-
-    def flags(self, esp: int) -> int:
-        """``ss_flags`` as seen by a program with this ESP."""
-        disarm = SS_AUTODISARM if self.autodisarm else 0
-        if not self.size:
-            return SS_DISABLE | disarm
-        return (SS_ONSTACK if self.contains(esp) else 0) | disarm
-
-    @property
-    def top(self) -> int:
-        return self.start + self.size
-
-
-NO_STACK: Final = AlternateStack()

@@ -9,7 +9,8 @@ clear. What can fail: :func:`setup_frame` says ``False`` where the frame cannot 
 from ctypes import sizeof
 from typing import Final
 
-from harness.signals.actions import NO_STACK, Action
+from harness.signals.actions import Action
+from harness.signals.alternate_stack import NO_STACK
 from harness.signals.fpstate import to_frame
 from harness.signals.numbers import SA_ONSTACK, SA_RESTORER, SA_SIGINFO
 from harness.signals.process import SignalledProcess
@@ -99,7 +100,7 @@ def _rt_frame(process: SignalledProcess, action: Action, info: SigInfo, mask: in
         pinfo=place + RtSigframe.info.offset,
         puc=place + RtSigframe.uc.offset,
         uc=Ucontext(
-            uc_stack=SignalStack(stack.start, stack.flags(process.registers.esp), stack.size),
+            uc_stack=SignalStack(stack.start, stack.asked, stack.size),
             uc_mcontext=_sigcontext(process, place + RtSigframe.fpstate.offset, mask),
             uc_sigmask=mask,
         ),

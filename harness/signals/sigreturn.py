@@ -7,13 +7,12 @@ goes on with its own code segment, with selectors it could have loaded itself, a
 that it could not have set with ``POPF``. What can fail: :class:`BadFrame`, which is ``SIGSEGV``.
 """
 
+import contextlib
 from ctypes import sizeof
 from typing import Final
 
-from harness.signals.actions import AlternateStack
 from harness.signals.fpstate import MAGIC_FNSAVE, fresh_image, from_frame
 from harness.signals.frame import COPIED_REGISTERS, USER_CS, USER_DS
-from harness.signals.numbers import MINSIGSTKSZ, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK
 from harness.signals.process import SignalledProcess
 from harness.signals.structures import Fpstate, RtSigframe, Sigcontext, Sigframe, SignalStack
 from harness.syscalls.requests import CopyFromUser, Part
@@ -99,20 +98,6 @@ def restore_rt_frame(process: SignalledProcess) -> Part[int]:
 
 def _restore_stack(process: SignalledProcess, wanted: SignalStack) -> None:
     """As by ``sigaltstack()`` after the return; that it cannot be is no failure."""
-    signals = process.signals
-    if signals.stack.contains(int(process.registers.esp)):
-        return
-    stack = stack_from(wanted)
-    if stack is not None and not (stack.size and stack.size < MINSIGSTKSZ):
-        signals.stack = stack
-
-
-def stack_from(wanted: SignalStack) -> AlternateStack | None:
-    """What a ``stack_t`` asks for; ``None`` where its flags mean nothing."""
-    disarm = bool(wanted.ss_flags & SS_AUTODISARM)
-    mode = wanted.ss_flags & ~SS_AUTODISARM
-    if mode not in (0, SS_ONSTACK, SS_DISABLE):
-        return None
-    if mode == SS_DISABLE:
-        return AlternateStack(0, 0, disarm)
-    return AlternateStack(wanted.ss_sp, wanted.ss_size, disarm)
+    signals, esp = process.signals, int(process.registers.esp)
+    with contextlib.suppress(OSError):
+        signals.stack = signals.stack.replaced(esp, wanted.ss_sp, wanted.ss_flags, wanted.ss_size)

@@ -8,7 +8,8 @@ Nothing here can fail.
 
 from dataclasses import dataclass, field
 
-from harness.signals.actions import NO_STACK, Actions, AlternateStack
+from harness.signals.actions import Actions
+from harness.signals.alternate_stack import NO_STACK, AlternateStack
 from harness.signals.numbers import (
     ALL,
     SIGCONT,

@@ -19,13 +19,13 @@ FPE_FLTUND: Final = 5
 FPE_FLTRES: Final = 6
 FPE_FLTINV: Final = 7
 ILL_ILLOPN: Final = 2
-TRAP_BRKPT: Final = 1
+TRAP_TRACE: Final = 2
 BUS_ADRALN: Final = 1
 
 _X87_FAULT, _SIMD_FAULT = 16, 19
 _AT_INSTRUCTION: Final = {
     0: (SIGFPE, FPE_INTDIV),
-    1: (SIGTRAP, TRAP_BRKPT),
+    1: (SIGTRAP, TRAP_TRACE),
     6: (SIGILL, ILL_ILLOPN),
 }
 """Trap -> signal and code; ``si_addr`` is that of the instruction."""

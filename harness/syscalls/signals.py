@@ -14,7 +14,6 @@ from harness.signals.actions import Action
 from harness.signals.delivery import force_sigsegv
 from harness.signals.numbers import (
     ALL,
-    MINSIGSTKSZ,
     NSIG,
     SA_FLAGS,
     SA_NODEFER,
@@ -27,7 +26,7 @@ from harness.signals.numbers import (
     bit,
 )
 from harness.signals.process import SignalledProcess
-from harness.signals.sigreturn import BadFrame, restore_frame, restore_rt_frame, stack_from
+from harness.signals.sigreturn import BadFrame, restore_frame, restore_rt_frame
 from harness.signals.structures import OldSigaction, Sigaction, SignalStack
 from harness.syscalls import interval_timers, kill
 from harness.syscalls.requests import (
@@ -266,15 +265,7 @@ def sys_sigaltstack(process: SignalledProcess, new: int, old: int) -> Call:
     told = SignalStack(before.start, before.flags(esp), before.size)
     if new:
         wanted = yield from copy_struct_in(new, SignalStack)
-        if before.contains(esp):
-            return -errno.EPERM
-        stack = stack_from(wanted)
-        if stack is None:
-            return -errno.EINVAL
-        # A stack of no bytes is asked for by SS_DISABLE alone.
-        if wanted.ss_flags & 2 == 0 and stack.size < MINSIGSTKSZ:
-            return -errno.ENOMEM
-        process.signals.stack = stack
+        process.signals.stack = before.replaced(esp, wanted.ss_sp, wanted.ss_flags, wanted.ss_size)
     if old:
         yield from copy_struct_out(old, told)
     return 0

@@ -50,6 +50,9 @@ _EIP: Final = PT_REGS.word("eip")
 _ESP: Final = PT_REGS.word("esp")
 
 
+_SERVED: Final = frozenset({"vmalloc fault", "minor fault", "major fault", "fixup"})
+
+
 class FaultKind(enum.Enum):
     """What became of a fault."""
 
@@ -61,13 +64,12 @@ class FaultKind(enum.Enum):
     KILLED = "killed for lack of memory"
     OOPS = "oops"
 
-    @property
-    def served(self) -> bool:
+    # Each member exists once, so its identity will do: an enum's own hash is Python code.
+    __hash__ = object.__hash__
+
+    def __init__(self, text: str) -> None:
+        self.served = text in _SERVED
         """Whether the code that faulted goes on, there or at its fixup."""
-        return self in _SERVED
-
-
-_SERVED: Final = frozenset({FaultKind.VMALLOC, FaultKind.MINOR, FaultKind.MAJOR, FaultKind.FIXUP})
 
 
 class UserSpace(Protocol):

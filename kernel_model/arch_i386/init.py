@@ -74,6 +74,7 @@ class PagingInit:
         self._tlb.processor.load_cr3(SWAPPER_PG_DIR)
         if config.pae:
             self.set_in_cr4(X86_CR4_PAE)
+        # On this CPU the load of CR3 was enough: nothing global is cached before PGE is set.
         self._tlb.flush_tlb_all()
         if config.highmem is not Highmem.NONE:
             self.kmap_init()

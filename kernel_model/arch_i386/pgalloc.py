@@ -11,10 +11,17 @@ Pointers to entries are physical addresses; one class serves two levels and thre
 from collections.abc import Callable
 from typing import Any, Final
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.page import (
+    PAGE_OFFSET,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    phys_to_virt,
+    virt_to_phys,
+)
 from kernel_model.arch_i386.pgtable import (
     PAGE_PRESENT,
     PAGE_TABLE,
+    PTE_FLAGS_MASK,
     THREE_LEVEL,
     TWO_LEVEL,
     pgd_page,
@@ -36,6 +43,9 @@ class PageTables:
         wide = self.shape.entry_bytes == 8
         self._cells = image.ram.quads if wide else image.ram.words
         self._cell_shift = 3 if wide else 2
+        self._pgdir_shift, self._pmd_shift = self.shape.pgdir_shift, self.shape.pmd_shift
+        self._folded = self.shape.folded
+        self._last_pmd, self._last_pte = self.shape.ptrs_per_pmd - 1, self.shape.ptrs_per_pte - 1
 
     def entry(self, paddr: int) -> int:
         """``*pte``, ``*pmd`` or ``*pgd``: the entry at ``paddr``."""
@@ -56,6 +66,20 @@ class PageTables:
         """Where the PTE for ``vaddr`` lies, in the page table that ``*pmdp`` names."""
         table = pmd_page(self.entry(pmdp))
         return table + self.shape.pte_index(vaddr) * self.shape.entry_bytes
+
+    def user_pte_offset(self, pgd: int, vaddr: int) -> int:
+        """All three steps for a user address, in one: a fault takes them, and finds the table.
+
+        0 when there is no page table for it.
+        """
+        cells, shift = self._cells, self._cell_shift
+        entry = cells[(pgd >> shift) + (vaddr >> self._pgdir_shift)]
+        if not self._folded:
+            index = vaddr >> self._pmd_shift & self._last_pmd
+            entry = cells[((entry & ~PTE_FLAGS_MASK) >> shift) + index]
+        if not entry:
+            return 0
+        return (entry & ~PTE_FLAGS_MASK) + ((vaddr >> PAGE_SHIFT & self._last_pte) << shift)
 
     def set_pte(self, ptep: int, pte: int) -> None:
         self._cells[ptep >> self._cell_shift] = pte

@@ -31,16 +31,12 @@ class Buddy(Zone):
             virt_to_phys(int(self.view.free_area[order].map)) for order in range(MAX_ORDER - 1)
         ]
         kind = image.structs.zone_t
-        self._low_word = self._base + kind.word("pages_low")
+        self.pages_low_word = self._base + kind.word("pages_low")
         self._min_word = self._base + kind.word("pages_min")
 
     @property
     def pages_min(self) -> int:
         return self._words[self._min_word]
-
-    @property
-    def pages_low(self) -> int:
-        return self._words[self._low_word]
 
     def _toggle(self, order: int, index: int) -> int:
         """Flip the bit of the pair that frame ``index`` lies in (``MARK_USED``); what it was."""
@@ -61,8 +57,9 @@ class Buddy(Zone):
             index = (page - self.mem_map) // self._page_bytes
             if current != MAX_ORDER - 1:
                 self._toggle(current, index)
-            words[self._free_pages] -= 1 << order
-            page = self._expand(page, index, order, current)
+            words[self.free_pages_word] -= 1 << order
+            if current > order:
+                page = self._expand(page, index, order, current)
             words[(page - PAGE_OFFSET >> 2) + self._count_word] = 1
             return page
         return 0
@@ -94,7 +91,7 @@ class Buddy(Zone):
     def merge(self, index: int, order: int) -> None:
         """Put the block at frame ``index`` of the zone back, joined with its buddy while free."""
         words, ram, maps, base = self._words, self._bytes, self._maps, self.mem_map
-        words[self._free_pages] += 1 << order
+        words[self.free_pages_word] += 1 << order
         while order < MAX_ORDER - 1:
             bit = index >> 1 + order
             at = maps[order] + (bit >> 3)

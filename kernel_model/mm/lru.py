@@ -8,13 +8,17 @@ PG_active. What can fail: a frame on a list without PG_lru is a
 """
 
 from collections.abc import Iterator
+from typing import Final
 
-from kernel_model.arch_i386.page import PAGE_SHIFT
+from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.mmzone import MemMap
 from kernel_model.mm.page_flags import PG_ACTIVE, PG_LRU, PG_REFERENCED
+
+_ACTIVE: Final = 1 << PG_ACTIVE
+_REFERENCED: Final = 1 << PG_REFERENCED
 
 
 def swap_setup(image: KernelImage) -> None:
@@ -27,8 +31,10 @@ class Lru:
     """The active and the inactive list; pages are ``struct page *``."""
 
     def __init__(self, image: KernelImage, memmap: MemMap) -> None:
-        self._statics = image.statics
         self._memmap = memmap
+        self._words = image.ram.words
+        self._nr_active = virt_to_phys(image.symbol("nr_active_pages")) >> 2
+        self._nr_inactive = virt_to_phys(image.symbol("nr_inactive_pages")) >> 2
         self._lists = Lists(image.ram)
         self._offset = image.structs.page.offset("lru")
         self.active_list = image.symbol("active_list")
@@ -39,20 +45,20 @@ class Lru:
     def add_page_to_active_list(self, page: int) -> None:
         self._memmap.set_bit(page, PG_ACTIVE)
         self._lists.add(page + self._offset, self.active_list)
-        self._statics.nr_active_pages += 1
+        self._words[self._nr_active] += 1
 
     def add_page_to_inactive_list(self, page: int) -> None:
         self._lists.add(page + self._offset, self.inactive_list)
-        self._statics.nr_inactive_pages += 1
+        self._words[self._nr_inactive] += 1
 
     def del_page_from_active_list(self, page: int) -> None:
         self._lists.delete(page + self._offset)
         self._memmap.clear_bit(page, PG_ACTIVE)
-        self._statics.nr_active_pages -= 1
+        self._words[self._nr_active] -= 1
 
     def del_page_from_inactive_list(self, page: int) -> None:
         self._lists.delete(page + self._offset)
-        self._statics.nr_inactive_pages -= 1
+        self._words[self._nr_inactive] -= 1
 
     def add(self, page: int) -> None:
         """``lru_cache_add()``: a new frame starts on the inactive list."""
@@ -81,7 +87,7 @@ class Lru:
     def mark_page_accessed(self, page: int) -> None:
         """The second use of an inactive frame activates it."""
         memmap = self._memmap
-        if not memmap.test(page, PG_ACTIVE) and memmap.test(page, PG_REFERENCED):
+        if memmap.flags(page) & (_ACTIVE | _REFERENCED) == _REFERENCED:
             self.activate_page(page)
             memmap.clear_bit(page, PG_REFERENCED)
         else:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Keeping the pages of a range in memory.
 
-Models linux-2.4.22 ``mm/mlock.c`` (book 4.4.7). In RAM: ``VM_LOCKED`` of each VMA,
+Models linux-2.4.22 ``mm/mlock.c`` (book 4.4). In RAM: ``VM_LOCKED`` of each VMA,
 ``mm->locked_vm`` in pages, ``mm->def_flags`` for mappings to come. VMAs are cut, never merged.
 
 What can fail: a negative error. The part of the range before the place that failed has changed

@@ -25,7 +25,10 @@ ZONE_NAMES: Final = ("DMA", "Normal", "HighMem")
 
 
 class MemMap:
-    """The array of ``struct page``, and the words of one entry that inner loops touch."""
+    """The array of ``struct page``, and the words of one entry that inner loops touch.
+
+    Every fault and every freed page asks a dozen of these questions, so none asks another one.
+    """
 
     def __init__(self, image: KernelImage) -> None:
         page = image.structs.page
@@ -50,30 +53,30 @@ class MemMap:
 
     def page(self, pfn: int) -> int:
         """``pfn_to_page()``. With one node the array begins with frame 0."""
-        return self.at(pfn)
+        return self.words[self._mem_map] + pfn * self.page_bytes
 
     def pfn(self, page: int) -> int:
         """``page_to_pfn()``."""
-        return self.mapnr(page)
+        return (page - self.words[self._mem_map]) // self.page_bytes
 
     def word(self, page: int, field: int) -> int:
         """Index into ``Ram.words`` of word ``field`` of the entry at ``page``."""
         return (page - PAGE_OFFSET >> 2) + field
 
     def flags(self, page: int) -> int:
-        return self.words[self.word(page, self.flags_word)]
+        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word]
 
     def set_flags(self, page: int, flags: int) -> None:
-        self.words[self.word(page, self.flags_word)] = flags
+        self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] = flags
 
     def test(self, page: int, bit: int) -> bool:
-        return bool(self.flags(page) >> bit & 1)
+        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> bit & 1 == 1
 
     def set_bit(self, page: int, bit: int) -> None:
-        self.words[self.word(page, self.flags_word)] |= 1 << bit
+        self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] |= 1 << bit
 
     def clear_bit(self, page: int, bit: int) -> None:
-        self.words[self.word(page, self.flags_word)] &= ~(1 << bit)
+        self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] &= ~(1 << bit)
 
     def macro(self, name: str, page: int) -> bool:
         """Run one of :data:`~kernel_model.mm.page_flags.MACROS`, such as ``SetPageDirty``.
@@ -90,14 +93,14 @@ class MemMap:
 
     def count(self, page: int) -> int:
         """``page_count()``."""
-        return self.words[self.word(page, self.count_word)]
+        return self.words[(page - PAGE_OFFSET >> 2) + self.count_word]
 
     def set_count(self, page: int, count: int) -> None:
-        self.words[self.word(page, self.count_word)] = count
+        self.words[(page - PAGE_OFFSET >> 2) + self.count_word] = count
 
     def zone_number(self, page: int) -> int:
         """Index into ``zone_table``: node number * 3 + zone."""
-        return self.flags(page) >> ZONE_SHIFT
+        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> ZONE_SHIFT
 
     def rows(self, page: int, count: int) -> npt.NDArray[np.uint32]:
         """``count`` entries from ``page`` on, as a table of u32, one row a frame."""
@@ -115,7 +118,7 @@ class Zone:
         kind = image.structs.zone_t
         self._words = image.ram.words
         self._base = virt_to_phys(vaddr) >> 2
-        self._free_pages = self._base + kind.word("free_pages")
+        self.free_pages_word = self._base + kind.word("free_pages")
         self._free_area = self._base + kind.word("free_area")
         self._area_words = image.structs.free_area_t.size >> 2
 
@@ -140,11 +143,11 @@ class Zone:
 
     @property
     def free_pages(self) -> int:
-        return self._words[self._free_pages]
+        return self._words[self.free_pages_word]
 
     @free_pages.setter
     def free_pages(self, pages: int) -> None:
-        self._words[self._free_pages] = pages
+        self._words[self.free_pages_word] = pages
 
     def free_list(self, order: int) -> int:
         """Kernel virtual address of the list head of ``order``."""

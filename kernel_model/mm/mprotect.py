@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Changing what may be done with the pages of a range.
 
-Models linux-2.4.22 ``mm/mprotect.c: sys_mprotect()``, ``mprotect_fixup()`` (book 4.4.6). VMAs are
+Models linux-2.4.22 ``mm/mprotect.c: sys_mprotect()``, ``mprotect_fixup()`` (book 4.4). VMAs are
 cut and merged as need be; the page tables follow through
 :class:`~kernel_model.mm.mmap.pages.PageOperations`.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Growing, shrinking and moving a mapping.
 
-Models linux-2.4.22 ``mm/mremap.c: do_mremap()``, ``move_vma()`` (book 4.4.3). The pages move
+Models linux-2.4.22 ``mm/mremap.c: do_mremap()``, ``move_vma()`` (book 4.4). The pages move
 through :class:`~kernel_model.mm.mmap.pages.PageOperations`.
 
 What can fail: a negative error instead of an address. With ``MREMAP_FIXED`` whatever was mapped

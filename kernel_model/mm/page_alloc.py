@@ -110,7 +110,9 @@ class PageAllocator:
         self._zone_table = virt_to_phys(image.symbol("zone_table")) >> 2
         self._contig_page_data = image.symbol("contig_page_data")
         self._zonelists = image.structs.pg_data_t.offset("node_zonelists")
-        self._zone_bytes = zone.size
+        self._zone_bytes, self._zone_size = zone.size, zone.word("size")
+        self._zone_free_pages = zone.word("free_pages")
+        self._node_next = image.structs.pg_data_t.word("node_next")
 
     @property
     def current(self) -> Any:
@@ -170,19 +172,19 @@ class PageAllocator:
 
     def _take(self, zones: list[Buddy], order: int, marks: list[int]) -> int:
         """From the first zone with more free frames than the request and all marks so far."""
-        least = 1 << order
+        least, words = 1 << order, self._words
         for zone, mark in zip(zones, marks, strict=True):
             least += mark
-            if zone.free_pages > least and (page := zone.rmqueue(order)):
+            if words[zone.free_pages_word] > least and (page := zone.rmqueue(order)):
                 return page
         return 0
 
     def alloc_pages_zonelist(self, gfp_mask: int, order: int, zonelist: int) -> int:
         """``__alloc_pages()``: from plenty to need, one rule after the other."""
-        zones = self._zones_of(zonelist)
+        zones, words = self._zones_of(zonelist), self._words
         if not zones:
             return 0
-        if page := self._take(zones, order, [zone.pages_low for zone in zones]):
+        if page := self._take(zones, order, [words[zone.pages_low_word] for zone in zones]):
             return page
         zones[0].view.need_balance = 1
         self.pressure.wake_kswapd()
@@ -328,7 +330,7 @@ class PageAllocator:
 
     def get_page(self, page: int) -> None:
         """One more user of a frame; ``page_cache_get()`` is the same."""
-        self.memmap.set_count(page, self.memmap.count(page) + 1)
+        self._words[(page - PAGE_OFFSET >> 2) + self.memmap.count_word] += 1
 
     def put_page(self, page: int) -> None:
         """One user less; the last one frees the frame. ``page_cache_release()`` is the same."""
@@ -338,7 +340,13 @@ class PageAllocator:
 
     def nr_free_pages(self) -> int:
         """Free frames of all zones."""
-        return sum(zone.free_pages for zone in for_each_zone(self._image))
+        words, total = self._words, 0
+        for pgdat in self.pgdats():
+            for number in range(MAX_NR_ZONES):
+                at = pgdat + number * self._zone_bytes - PAGE_OFFSET >> 2
+                if words[at + self._zone_size]:
+                    total += words[at + self._zone_free_pages]
+        return total
 
     def nr_free_buffer_pages(self) -> int:
         """Frames that buffers may use: those of the zones for GFP_USER, above their high mark."""
@@ -356,7 +364,7 @@ class PageAllocator:
         nodes, pgdat = [], int(self._image.statics.pgdat_list)
         while pgdat:
             nodes.append(pgdat)
-            pgdat = int(self._image.at(self._image.structs.pg_data_t, pgdat).node_next)
+            pgdat = self._words[(pgdat - PAGE_OFFSET >> 2) + self._node_next]
         return nodes
 
     def nr_free_highpages(self) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Red-black trees in RAM.
 
-Models linux-2.4.22 ``lib/rbtree.c`` and ``include/linux/rbtree.h`` (book 4.4.1). A node is the
+Models linux-2.4.22 ``lib/rbtree.c`` and ``include/linux/rbtree.h`` (book 4.4). A node is the
 kernel virtual address of an ``rb_node_t``, a tree that of its ``rb_root_t``, a link that of the
 pointer that points to a node. The shape that insertions and removals leave is the kernel's own,
 node by node.

@@ -317,8 +317,8 @@ class Content:
 CONFIGS = {
     "2-level": KernelConfig(ram=32 * MIB),
     "486": KernelConfig(ram=32 * MIB, cpu_model="486"),
-    "highmem": KernelConfig(ram=64 * MIB, highmem=Highmem.GB4, highmem_pages=6 << 8),
-    "PAE": KernelConfig(ram=64 * MIB, highmem=Highmem.GB64, highmem_pages=6 << 8),
+    "highmem": KernelConfig(ram=72 * MIB, highmem=Highmem.GB4, highmem_pages=2048),
+    "PAE": KernelConfig(ram=72 * MIB, highmem=Highmem.GB64, highmem_pages=2048),
 }
 
 

@@ -128,6 +128,16 @@ def test_errors_name_frame_owners_and_page() -> None:
     assert ledger.owner(0x40) == "slab"
 
 
+def test_an_abandoned_page_that_means_its_frame_again_keeps_it() -> None:
+    ledger = FrameLedger()
+    ledger.frame_taken(7, 0, "user page")
+    ledger.page_mapped(0x3000, 0x5000, 7, RW)
+    ledger.page_abandoned(0x3000, 0x5000)
+    ledger.page_mapped(0x3000, 0x5000, 7, RW)
+    with pytest.raises(FrameStillMapped):
+        ledger.frame_given_back(7, 0)
+
+
 def test_refused_events_change_nothing() -> None:
     ledger = FrameLedger()
     ledger.frame_taken(7, 0, "a")

@@ -82,6 +82,8 @@ def test_an_access_is_let_in_exactly_when_all_its_bytes_are_ram(paddr: int, leng
         lambda ram, at: ram.read(at - 9, 10),
         lambda ram, at: ram.write(at - 1, b"ab"),
         lambda ram, at: ram.fill(at - 1, 2, 0xFF),
+        lambda ram, at: ram.copy(at - 1, 0, 2),
+        lambda ram, at: ram.copy(0, at - 1, 2),
         lambda ram, at: ram.table(at - 4, 2),
     ],
 )
@@ -134,6 +136,19 @@ def test_fill_sets_its_bytes_and_no_others(start: int, length: int, value: int) 
     ram.fill(start, length, value)
     rest = 3 * PAGE_SIZE - start - length
     assert ram.read(0, 3 * PAGE_SIZE) == b"\x5a" * start + bytes([value]) * length + b"\x5a" * rest
+
+
+@given(
+    to=st.integers(0, PAGE_SIZE), source=st.integers(0, PAGE_SIZE), length=st.integers(0, PAGE_SIZE)
+)
+def test_copy_moves_its_bytes_and_no_others(to: int, source: int, length: int) -> None:
+    """The two may overlap."""
+    ram = Ram(2 * PAGE_SIZE)
+    oracle = bytearray(n * 7 & 0xFF for n in range(2 * PAGE_SIZE))
+    ram.write(0, oracle)
+    ram.copy(to, source, length)
+    oracle[to : to + length] = oracle[source : source + length]
+    assert ram.read(0, 2 * PAGE_SIZE) == oracle
 
 
 def test_64_gib_cost_nothing_until_touched() -> None:

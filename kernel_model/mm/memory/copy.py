@@ -50,6 +50,7 @@ class PageCopier:
         The caller flushes the TLB of ``src``: entries of it have lost their write permission.
         """
         words, tables, entries = self._words, self._tables, self._tables.tables
+        get_page = self._allocator.get_page
         at = vma - PAGE_OFFSET >> 2
         start, end = words[at + self._vm_start], words[at + self._vm_end]
         flags = words[at + self._vm_flags]
@@ -60,6 +61,7 @@ class PageCopier:
         not_inherited = ~(PAGE_ACCESSED | (PAGE_DIRTY if flags & VM_SHARED else 0))
         write_protect = flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
         table, distance = -1, 0
+        memmap, mapped, max_mapnr = self._memmap, self._events.page_mapped, self._statics.max_mapnr
         for vaddr, src_pte in tables.ptes(src_pgd, start, end):
             if vaddr >> shift != table:
                 table = vaddr >> shift
@@ -72,21 +74,16 @@ class PageCopier:
                 self._areas.swap_duplicate(pte)
                 entries.set_pte(src_pte + distance, pte)
                 continue
-            self._events.page_mapped(dst_pgd, vaddr, pte_pfn(pte), rights)
-            if self._counted(pte):
+            pfn = pte_pfn(pte)
+            mapped(dst_pgd, vaddr, pfn, rights)
+            # A device's frame, or a reserved one, has no users to count.
+            if pfn < max_mapnr and not memmap.test(page := memmap.page(pfn), PG_RESERVED):
                 if write_protect and pte & PAGE_RW:
-                    self._events.page_mapped(src_pgd, vaddr, pte_pfn(pte), rights)
+                    mapped(src_pgd, vaddr, pfn, rights)
                     pte &= ~PAGE_RW
                     entries.set_pte(src_pte, pte)
                 pte &= not_inherited
-                self._allocator.get_page(self._memmap.page(pte_pfn(pte)))
+                get_page(page)
                 words[rss] += 1
             entries.set_pte(src_pte + distance, pte)
         return 0
-
-    def _counted(self, pte: int) -> bool:
-        """Whether the frame of ``pte`` has users: no device, and not reserved."""
-        pfn = pte_pfn(pte)
-        if pfn >= self._statics.max_mapnr:
-            return False
-        return not self._memmap.test(self._memmap.page(pfn), PG_RESERVED)

@@ -110,6 +110,8 @@ class FaultHandler:
         # Somebody else was faster, or the TLB was behind: the entry is good, say so again.
         used = PAGE_ACCESSED | (PAGE_DIRTY if write_access else 0)
         self._entries.set_pte(ptep, pte | used)
+        # An i386 would do without: the entry gained bits and lost none, and before the CPU faults
+        # or sets one of them it reads the entry again. Others keep asking their TLB.
         self._tlb.flush_tlb_page(pgd, vaddr)
         return Fault.MINOR
 
@@ -262,7 +264,7 @@ class FaultHandler:
         from_vaddr = self._highmem.kmap_atomic(source, KmType.USER0)
         to_vaddr = self._highmem.kmap_atomic(to, KmType.USER1)
         paddr = self._memmap.pfn(to) << PAGE_SHIFT
-        self._ram.write(paddr, self._ram.read(self._memmap.pfn(source) << PAGE_SHIFT, PAGE_SIZE))
+        self._ram.copy(paddr, self._memmap.pfn(source) << PAGE_SHIFT, PAGE_SIZE)
         self._highmem.kunmap_atomic(from_vaddr, KmType.USER0)
         self._highmem.kunmap_atomic(to_vaddr, KmType.USER1)
         self._tlb.processor.snoop(paddr, PAGE_SIZE)

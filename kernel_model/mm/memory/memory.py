@@ -63,7 +63,6 @@ class Memory:
         self.follow_page = follower.follow_page
         self.get_user_pages = follower.get_user_pages
         self.make_pages_present = follower.make_pages_present
-        self.flush_tlb_pgtables = tlb.flush_tlb_pgtables
 
     def pgd_alloc(self, mm: int) -> int:
         """A page directory for ``mm``, as kernel virtual address; 0 when memory is out."""
@@ -77,6 +76,11 @@ class Memory:
     def flush_tlb_mm(self, mm: int) -> None:
         """Drop every translation of ``mm``."""
         self._tlb.flush_tlb_mm(self.tables.pgd(mm))
+
+    def flush_tlb_pgtables(self, mm: int, start: int, end: int) -> None:
+        """Page tables of ``mm`` between two addresses were freed."""
+        # Nothing to do on an i386: it caches no entry above the PTE.
+        self._tlb.flush_tlb_pgtables(self.tables.pgd(mm), start, end)
 
     def flush_cache_mm(self, mm: int) -> None:
         """Write back what caches hold of ``mm`` by virtual address: nothing on the i386."""

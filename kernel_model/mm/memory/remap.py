@@ -67,5 +67,6 @@ class PageMapper:
                 rights = Rights(write=bool(prot & PAGE_RW), user=True)
                 self._events.page_mapped(pgd, vaddr, pfn, rights)
                 entries.set_pte(ptep, mk_pte(pfn, prot))
+        # An i386 would do without: nothing was present here before, and it caches only what is.
         self._tlb.flush_tlb_range(pgd, start, end)
         return error

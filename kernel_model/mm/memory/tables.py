@@ -12,7 +12,7 @@ import numpy as np
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from kernel_model.arch_i386.pgalloc import PageTableAllocator
-from kernel_model.arch_i386.pgtable import pgd_page, pmd_none
+from kernel_model.arch_i386.pgtable import pgd_page
 from kernel_model.image import KernelImage
 
 
@@ -39,14 +39,12 @@ class UserTables:
 
     def pte_offset(self, pgd: int, vaddr: int) -> int:
         """Where the PTE of ``vaddr`` lies; 0 when there is no page table for it."""
-        pmdp = self.pmd_offset(pgd, vaddr)
-        if pmd_none(self.tables.entry(pmdp)):
-            return 0
-        return self.tables.pte_offset(pmdp, vaddr)
+        return self.tables.user_pte_offset(pgd, vaddr)
 
     def pte_alloc(self, pgd: int, vaddr: int) -> int:
         """The same, in a new page table if need be; 0 when memory is out."""
-        return self._allocator.pte_alloc(self.pmd_offset(pgd, vaddr), vaddr)
+        ptep = self.tables.user_pte_offset(pgd, vaddr)
+        return ptep or self._allocator.pte_alloc(self.pmd_offset(pgd, vaddr), vaddr)
 
     def ptes(self, pgd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         """(address, pointer to its PTE) of each PTE from ``start`` to ``end`` that is not none.

@@ -61,9 +61,11 @@ class Zapper:
                 continue
             pte = self._entries.ptep_get_and_clear(ptep)
             self._events.page_unmapped(pgd, vaddr)
-            freed += self.counted(pte)
+            counted = self.counted(pte)
+            freed += counted
             if gathered is None:
-                self._free_pte(pte)
+                if counted:
+                    self._free_pte(pte)
                 continue
             gathered.append(pte)
             if len(gathered) == FREE_PTE_NR:
@@ -82,7 +84,8 @@ class Zapper:
     def _flush_and_free(self, pgd: int, start: int, end: int, gathered: list[int]) -> None:
         self._tlb.flush_tlb_range(pgd, start, end)
         for pte in gathered:
-            self._free_pte(pte)
+            if self.counted(pte):
+                self._free_pte(pte)
         gathered.clear()
 
     def counted(self, pte: int) -> bool:
@@ -93,9 +96,7 @@ class Zapper:
         return not self._memmap.test(self._memmap.page(pfn), PG_RESERVED)
 
     def _free_pte(self, pte: int) -> None:
-        """``__free_pte()``: the mapping's reference to the frame ends."""
-        if not self.counted(pte):
-            return
+        """``__free_pte()``: the mapping's reference to its counted frame ends."""
         page = self._memmap.page(pte_pfn(pte))
         if pte_dirty(pte):
             self._swap.cache.set_page_dirty(page)

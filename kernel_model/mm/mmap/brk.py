@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The heap of a program.
 
-Models linux-2.4.22 ``mm/mmap.c: sys_brk()``, ``do_brk()`` (book 4.4.2). In RAM: ``mm->brk``, and
+Models linux-2.4.22 ``mm/mmap.c: sys_brk()``, ``do_brk()`` (book 4.4). In RAM: ``mm->brk``, and
 the VMAs between ``start_brk`` and it. What can fail: ``do_brk()`` returns a negative error;
 ``sys_brk()`` then returns the old end, which is how a program sees it.
 """

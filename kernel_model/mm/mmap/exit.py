@@ -41,4 +41,6 @@ class Exit:
         if space.map_count:
             raise KernelBug("mmap.c", 1163, f"map_count is {space.map_count} without any VMA")
         self._pages.clear_page_tables(mm, 0, self._user_entries)
+        # Each VMA was flushed as it went, and an i386 caches no entry above the PTE; a CPU that
+        # does may still have some of the page tables that have just been freed.
         self._pages.flush_tlb_mm(mm)

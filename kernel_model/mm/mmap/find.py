@@ -2,7 +2,7 @@
 """Finding the VMA of an address, and the place for a new one.
 
 Models linux-2.4.22 ``mm/mmap.c: find_vma()``, ``find_vma_prev()``, ``find_vma_prepare()`` and
-``include/linux/mm.h: find_vma_intersection()`` (book 4.4.3). In RAM: the red-black tree
+``include/linux/mm.h: find_vma_intersection()`` (book 4.4). In RAM: the red-black tree
 ``mm->mm_rb``, ordered by address, and ``mm->mmap_cache``, the VMA that was found last. A page
 fault asks :meth:`Finder.find_vma` each time, so it reads words and makes no objects.
 

@@ -3,7 +3,7 @@
 
 Models linux-2.4.22 ``mm/mmap.c: vma_link()``, ``__vma_link()``, ``insert_vm_struct()``,
 ``vma_merge()``, ``__remove_shared_vm_struct()`` and ``include/linux/mm.h: __vma_unlink()``,
-``can_vma_merge()`` (book 4.4.4, 4.4.5). In RAM: ``mm->mmap``, ``mm->mm_rb``,
+``can_vma_merge()`` (book 4.4). In RAM: ``mm->mmap``, ``mm->mm_rb``,
 ``mapping->i_mmap`` and ``i_mmap_shared``.
 
 What can fail: a VMA put where another one is ends in the kernel's own ``BUG()``.

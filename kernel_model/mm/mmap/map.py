@@ -2,7 +2,7 @@
 """Making a mapping.
 
 Models linux-2.4.22 ``mm/mmap.c: do_mmap_pgoff()``, ``calc_vm_flags()`` and ``include/linux/mm.h:
-do_mmap()`` (book 4.4.2). The checks come in the kernel's order, so that a request with two
+do_mmap()`` (book 4.4). The checks come in the kernel's order, so that a request with two
 things wrong gets the kernel's answer; what was mapped in the range goes before the last of them.
 
 What can fail: a negative error number instead of an address.

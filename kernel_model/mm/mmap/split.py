@@ -2,7 +2,7 @@
 """Cutting a VMA so that one part can get other flags.
 
 Models what ``mprotect_fixup_*()`` of linux-2.4.22 ``mm/mprotect.c``, ``mlock_fixup_*()`` of
-``mm/mlock.c`` and ``madvise_fixup_*()`` of ``mm/filemap.c`` have in common (book 4.4.6, 4.4.7).
+``mm/mlock.c`` and ``madvise_fixup_*()`` of ``mm/filemap.c`` have in common (book 4.4).
 Offsets advance with the start of a part, in anonymous VMAs too.
 
 What can fail: False when there is no memory for a new VMA; then nothing has changed.

@@ -2,7 +2,7 @@
 """VMAs that grow downwards when an address below them is touched.
 
 Models linux-2.4.22 ``include/linux/mm.h: expand_stack()`` and ``mm/mmap.c: find_extend_vma()``
-(book 4.6.1). What can fail: ``expand_stack()`` returns ``-ENOMEM`` at a limit; nothing keeps a
+(book 4.6). What can fail: ``expand_stack()`` returns ``-ENOMEM`` at a limit; nothing keeps a
 stack from growing up to the VMA below it.
 """
 

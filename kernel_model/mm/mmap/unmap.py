@@ -2,7 +2,7 @@
 """Taking address ranges away: whole VMAs, their ends, holes in their middle.
 
 Models linux-2.4.22 ``mm/mmap.c: do_munmap()``, ``unmap_fixup()``, ``free_pgtables()`` (book
-4.4.8). What can fail: ``-EINVAL`` for a range outside user space; ``-ENOMEM`` before anything
+4.4). What can fail: ``-EINVAL`` for a range outside user space; ``-ENOMEM`` before anything
 has changed, when there is no memory for the VMA that a hole needs or there are too many.
 """
 
@@ -139,6 +139,7 @@ class Unmapper:
         first_index, last_index = (self._shape.pgd_index(edge & _U32) for edge in (first, last))
         if last_index > first_index:
             self._pages.clear_page_tables(mm, first_index, last_index - first_index)
+            # Nothing to do on an i386: it caches no entry above the PTE.
             self._pages.flush_tlb_pgtables(mm, first & -size, last & -size)
 
     def _between_neighbours(

@@ -2,7 +2,7 @@
 """Where a new mapping goes.
 
 Models linux-2.4.22 ``mm/mmap.c: get_unmapped_area()``, ``arch_get_unmapped_area()`` (book
-4.4.4). What can fail: ``-ENOMEM`` when no hole is large enough, ``-EINVAL`` for a fixed address
+4.4). What can fail: ``-ENOMEM`` when no hole is large enough, ``-EINVAL`` for a fixed address
 that is no page's.
 """
 

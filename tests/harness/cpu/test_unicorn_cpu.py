@@ -112,6 +112,16 @@ def test_it_starts_flat_with_paging_off_as_a_boot_loader_leaves_it() -> None:
     assert registers.ebx & (CR0_PE | CR0_PG) == CR0_PE
 
 
+def test_general_registers_come_together_in_the_order_of_their_numbers() -> None:
+    # mov $0x10,%eax; mov $0x11,%ecx; ... mov $0x17,%edi; hlt
+    code = b"".join(bytes([0xB8 + n]) + (0x10 + n).to_bytes(4, "little") for n in range(8))
+    cpu = flat_cpu(code + HLT)
+    cpu.start(0x8000)
+    assert cpu.registers.general() == list(range(0x10, 0x18))
+    cpu.registers.edx = 5
+    assert cpu.registers.general()[2] == 5
+
+
 def test_calibration_names_the_field_it_cannot_find(monkeypatch: pytest.MonkeyPatch) -> None:
     reordered = context_module._GENERAL_REGISTERS[::-1]
     monkeypatch.setattr(context_module, "_GENERAL_REGISTERS", reordered)

@@ -12,6 +12,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from harness.signals import SignalState
+from harness.signals.fpstate import fresh_image
+from harness.signals.frame import USER_CS, USER_DS
 from harness.syscalls.futex_queues import Futexes
 from harness.syscalls.names import NAMES
 from harness.syscalls.requests import (
@@ -31,6 +34,7 @@ from harness.vfs.descriptors import DescriptorTable
 from harness.vfs.filesystem import FileSystem
 from harness.vfs.namei import Context
 from harness.vfs.quota import Quota
+from kernel_model.structs.ptrace import PT_REGS
 
 NUMBERS = {name: number for number, name in NAMES.items()}
 START = 1_700_000_000_000_000_000
@@ -161,9 +165,20 @@ class Program:
         self.parent_death_signal, self.dumpable, self.no_new_privileges = 0, 1, 0
         self.has_executed = False
         self.restart: Callable[[], Call] | None = None
-        self.signals: list[int] = []
+        self.sent: list[int] = []
         self.user = Memory((self.base, self.size))
         self.interrupt = False
+        self.signals = SignalState()
+        self.registers: Any = PT_REGS.ctype(
+            xcs=USER_CS, xds=USER_DS, xes=USER_DS, xss=USER_DS, eflags=0x202, eip=self.base
+        )
+        self.registers.esp = self.base + self.size // 2
+        self.fs_selector = self.gs_selector = 0
+        self.faulted = (0, 0, 0)
+        self.parent_process: Program | None = None
+        self.has_fxsr = True
+        self.thread_selectors: tuple[int, ...] = ()
+        self.fpu = fresh_image(has_fxsr=True)
         self.system.programs.append(self)
         self._next = self.base
 
@@ -172,13 +187,20 @@ class Program:
         return self.pid
 
     def send_signal(self, signal: int) -> None:
-        self.signals.append(signal)
+        self.sent.append(signal)
 
     def usage(self) -> Usage:
         return Usage(user_time=1_500_000_000, minor_faults=44)
 
     def children_usage(self) -> Usage:
         return Usage()
+
+    def fpu_state(self) -> bytes:
+        return self.fpu
+
+    def set_fpu_state(self, image: bytes) -> None:
+        assert len(image) == 512
+        self.fpu = image
 
     # -- its memory --------------------------------------------------------------------------
 

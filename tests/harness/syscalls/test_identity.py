@@ -169,7 +169,7 @@ def test_a_file_grows_to_its_limit(program: Program) -> None:
     assert program.call("write", descriptor, program.room(16), 16) == 10
     assert program.call("write", descriptor, program.room(16), 16) == -errno.EFBIG
     assert program.call("ftruncate", descriptor, 11) == -errno.EFBIG
-    assert program.signals == [25, 25]
+    assert program.sent == [25, 25]
 
 
 def test_infinity_has_its_form_in_each_call(program: Program) -> None:

@@ -188,7 +188,7 @@ def test_writing_where_nobody_reads_is_a_signal(program: Program) -> None:
     reader, writer = pipe(program)
     program.call("close", reader)
     assert write(program, writer, b"x") == -errno.EPIPE
-    assert program.signals == [13]
+    assert program.sent == [13]
 
 
 def test_a_writer_wakes_when_the_reader_goes(program: Program) -> None:
@@ -197,7 +197,7 @@ def test_a_writer_wakes_when_the_reader_goes(program: Program) -> None:
     running = program.start("write", writer, program.put(bytes(size)), size).go()
     program.call("close", reader)
     assert running.go().result == PIPE_SIZE
-    assert program.signals == [13]
+    assert program.sent == [13]
 
 
 def test_signals_interrupt_waiting(program: Program) -> None:

@@ -60,7 +60,6 @@ class Worker:
         self._open.clear()
         os.seteuid(0)
         os.setegid(0)
-        os.setgroups([])
         os.fchdir(self._root)
         os.chown(self._root, 0, 0)
         os.fchmod(self._root, 0o755)
@@ -167,11 +166,16 @@ class Worker:
 
 
 def described(status: Any) -> tuple[int, ...]:
-    """What must agree. How large a directory is, and what it counts, is the file system's."""
+    """What must agree. How large a directory is, and what it counts, is the file system's.
+
+    Who runs the tests owns what root owns in the reference's root directory.
+    """
     directory = stat.S_ISDIR(status.st_mode)
     size = 0 if directory else status.st_size
     nlink = 0 if directory else status.st_nlink
-    return status.st_mode, nlink, status.st_uid, status.st_gid, size
+    uid = 0 if status.st_uid == os.getuid() else status.st_uid
+    gid = 0 if status.st_gid == os.getgid() else status.st_gid
+    return status.st_mode, nlink, uid, gid, size
 
 
 def _remove(path: str) -> None:
@@ -215,13 +219,15 @@ class Reference:
 
 def enter(folder: str) -> int:
     """Make ``folder`` the root: a descriptor of it."""
-    uid = os.getuid()
+    uid, gid = os.getuid(), os.getgid()
     if uid:
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
             sys.exit("this host lets nobody but root have a root directory of his own")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/gid_map").write_text(f"0 {os.getgid()} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    else:
+        os.setgroups([])
     os.chroot(folder)
     os.chdir("/")
     return os.open("/", os.O_RDONLY | os.O_DIRECTORY)

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
@@ -266,6 +266,23 @@ def test_an_entry_is_written_where_its_address_says_and_taken_whole(highmem: Hig
     tables.set_pte(ptep, value)
     tables.pte_clear(ptep)
     assert made.kernel.ram.read(ptep, width) == bytes(width)
+
+
+@pytest.mark.book("3.3")
+@SHAPES
+@given(vaddrs=st.lists(st.integers(0, 0xBFFFFFFF), min_size=20, max_size=40))
+@settings(max_examples=5, deadline=None)
+def test_the_three_steps_at_once_end_where_they_do_one_by_one(
+    highmem: Highmem, vaddrs: list[int]
+) -> None:
+    made = Tables(highmem)
+    tables, pgd = made.tables, made.alloc.pgd_alloc()
+    for vaddr in [0, 0x3FFFFFFF, 0x40000000, 0xBFFFFFFF, *vaddrs]:
+        pmdp = tables.pmd_offset(tables.pgd_offset(pgd, vaddr), vaddr)
+        if not tables.entry(pmdp):
+            assert tables.user_pte_offset(pgd, vaddr) == 0
+        ptep = made.alloc.pte_alloc(pmdp, vaddr)
+        assert tables.user_pte_offset(pgd, vaddr) == ptep == tables.pte_offset(pmdp, vaddr)
 
 
 @SHAPES

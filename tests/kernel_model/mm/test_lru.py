@@ -120,7 +120,7 @@ def test_the_state_machine_finds_planted_faults(
 
     def uncounted(self: Lru, page: int) -> None:
         real(self, page)
-        self._statics.nr_active_pages -= 1
+        self._words[self._nr_active] -= 1
 
     def unmarked(self: Lru, page: int) -> None:
         real(self, page)

@@ -57,7 +57,7 @@ class Keys:
         return [*left, node, *right], left_height + (get(node, COLOR) == RB_BLACK)
 
 
-@pytest.mark.book("4.4.1")
+@pytest.mark.book("4.4")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(0, KEYS - 1), max_size=120))
 def test_any_order_of_insertions_and_removals(keys: list[int]) -> None:

@@ -30,6 +30,8 @@ class UserSpaces:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.tasks: dict[int, int] = {}
+        self.thread = 0
+        """The last task that :meth:`fork` made with CLONE_VM."""
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -53,6 +55,29 @@ class UserSpaces:
             if not pgd:
                 kernel.tasks.free_task_struct(task)
         return pgd
+
+    def fork(self, pgd: int, flags: int = 0) -> int:
+        """A child of the process, as ``do_fork()`` makes it of memory's side; 0: no memory.
+
+        With CLONE_VM it is a thread: the same space. It is then known by its task alone, the
+        attribute ``thread``.
+        """
+        kernel = self.kernel
+        with self.running(pgd):
+            task = kernel.tasks.dup_task_struct()
+            if not task:
+                return 0
+            view = kernel.tasks.view(task)
+            view.pid = 100 + len(self.tasks)
+            if kernel.fork.copy_mm(flags, view):
+                kernel.tasks.free_task_struct(task)
+                return 0
+        child = kernel.memory.tables.pgd(int(view.mm))
+        if child == pgd:
+            self.thread = task
+        else:
+            self.tasks[child] = task
+        return child
 
     @contextmanager
     def running(self, pgd: int) -> Iterator[int]:

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A machine whose processes fork, and touch single pages from ring 3 on the CPU.
+
+A process is named by its page directory. ``first`` runs the guest program ``access``, whose
+functions make one load or one store; every other process is a descendant of it. What each page
+fault came to, and each signal, is kept.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.binfmt_elf import ElfLoader
+from harness.elf import load_elf
+from harness.guests import guest_path
+from harness.machine import GUEST_VARIANTS, Machine
+from harness.program_file import ProgramFile
+from harness.uaccess import UserAccess
+from kernel_model.arch_i386.fault import FaultKind
+from kernel_model.arch_i386.page import TASK_SIZE
+from kernel_model.arch_i386.signal import SigInfo
+from kernel_model.config import MIB, Highmem, KernelConfig
+from kernel_model.kernel import Kernel
+from kernel_model.mm.gfp import GFP_KERNEL
+from kernel_model.mm.memory.fault import ZERO_PFN
+from kernel_model.mm.mmzone import for_each_zone
+from kernel_model.mm.page_flags import PG_RESERVED
+from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
+from tests.harness.frame_accounting import check_machine
+from tests.kernel_model.mm.slab_settling import settle
+from tests.kernel_model.mm.user_spaces import UserSpaces
+
+PAGE = 4096
+PRIVATE, SHARED, ANONYMOUS, FIXED = 0x02, 0x01, 0x20, 0x10
+RW, R, NONE = 3, 1, 0
+MCL_CURRENT, MCL_FUTURE = 1, 2
+BITS = {"P": 0x1, "W": 0x2, "U": 0x4, "N": 0x80, "A": 0x20, "D": 0x40}
+SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR", (9, 0): "SIGKILL"}
+
+_HIGH: dict[str, Any] = {"ram": 72 * MIB, "highmem_pages": 2048}
+"""Below 64 MiB of low memory the kernel ignores the boot parameter, and has no high memory."""
+CONFIGS = {
+    "2-level": KernelConfig(ram=32 * MIB, swap_pages=256),
+    "486": KernelConfig(ram=32 * MIB, swap_pages=256, cpu_model="486"),
+    "SMP": KernelConfig(ram=32 * MIB, swap_pages=256, nr_cpus=2),
+    "highmem": KernelConfig(swap_pages=256, highmem=Highmem.GB4, **_HIGH),
+    "debug highmem": KernelConfig(swap_pages=256, highmem=Highmem.GB4, debug_highmem=True, **_HIGH),
+    "PAE": KernelConfig(swap_pages=256, highmem=Highmem.GB64, **_HIGH),
+}
+
+
+class Content:
+    """A file in Python, of one word in each page."""
+
+    def __init__(self, value: int, pages: int = 1) -> None:
+        self.content = bytearray(value.to_bytes(4, "little").ljust(PAGE, b"\0") * pages)
+        self.size = len(self.content)
+
+    def read_page(self, index: int) -> bytes:
+        return bytes(self.content[index * PAGE : (index + 1) * PAGE])
+
+    def write_page(self, index: int, data: bytes) -> None:
+        self.content[index * PAGE : (index + 1) * PAGE] = data
+
+    def truncate(self, size: int) -> None:
+        self.size = size
+
+
+@dataclass
+class ProcessMachine:
+    """The machine, its first process, and what their faults came to."""
+
+    config: KernelConfig
+    faults: list[tuple[int, int, FaultKind]] = field(default_factory=list)
+    signals: list[SigInfo] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.machine = Machine(Kernel(self.config), image=self._image())
+        self.kernel = kernel = self.machine.kernel
+        assert bool(kernel.highmem.highmem_pages) == (self.config.highmem is not Highmem.NONE)
+        self.machine.on_trap = self._end
+        kernel.page_faults.force_sig_info = self.signals.append
+        self._watch(kernel)
+        self.spaces = UserSpaces(kernel)
+        self.program = load_elf(guest_path("access"))
+        self.first = self.spaces.start()
+        self.esp = self._load()
+
+    def _image(self) -> Path:
+        return guest_path("fault_test", GUEST_VARIANTS[self.config.highmem])
+
+    def _load(self) -> int:
+        self.spaces.enter(self.first)
+        loader = ElfLoader(self.kernel, UserAccess(self.machine))
+        file = self.kernel.hostfs.open(ProgramFile(self.program.file), "access", FMODE_READ)
+        _, esp = loader.load(self.program, file, [b"access"], [])
+        self.kernel.files.fput(file)
+        # Reclaim shall find pages of descendants only, and the program's text in its place.
+        assert not self.kernel.spaces.sys_mlockall(MCL_CURRENT)
+        return esp
+
+    def _watch(self, kernel: Kernel) -> None:
+        real = kernel.page_faults.do_page_fault
+
+        def do_page_fault(regs: int, error_code: int, address: int) -> FaultKind:
+            kind = real(regs, error_code, address)
+            self.faults.append((error_code, address, kind))
+            return kind
+
+        kernel.page_faults.do_page_fault = do_page_fault  # type: ignore[method-assign]
+
+    def _end(self, *_: object) -> None:
+        self.machine.cpu.stop()
+
+    # -- mappings of the current process -------------------------------------------------------
+
+    def map(self, addr: int, prot: int = RW, flags: int = PRIVATE | ANONYMOUS, **what: int) -> int:
+        """``file`` and ``pages`` may be given."""
+        size = what.get("pages", 1) * PAGE
+        file = what.get("file", 0)
+        got = self.kernel.spaces.do_mmap_pgoff(file, addr, size, prot, flags | FIXED, 0)
+        assert got == addr, got
+        return addr
+
+    def open(self, content: Content) -> int:
+        return self.kernel.hostfs.open(content, "content", FMODE_READ | FMODE_WRITE)
+
+    def map_file(self, addr: int, content: Content, flags: int, prot: int = RW) -> int:
+        """Map all of it; the mapping is its only user."""
+        file = self.open(content)
+        self.map(addr, prot, flags, file=file, pages=content.size // PAGE)
+        self.kernel.files.fput(file)
+        return addr
+
+    # -- accesses ------------------------------------------------------------------------------
+
+    def read(self, pgd: int, addr: int) -> int | str:
+        """The word that ring 3 of the process loads, or the signal that it gets."""
+        return self._access(pgd, "user_read", addr, 0)
+
+    def write(self, pgd: int, addr: int, value: int) -> int | str:
+        return self._access(pgd, "user_write", addr, value)
+
+    def _access(self, pgd: int, function: str, addr: int, value: int) -> int | str:
+        if self.kernel.memory.tables.pgd(int(self.kernel.image.current_task.active_mm)) != pgd:
+            self.spaces.enter(pgd)
+        self.faults.clear()
+        self.signals.clear()
+        eax = self.machine.call("call_user", self.program.symbols[function], self.esp, addr, value)
+        if self.signals:
+            return SIGNALS[self.signals[0].signo, self.signals[0].code]
+        return eax
+
+    # -- what is there -------------------------------------------------------------------------
+
+    def pte(self, pgd: int, addr: int) -> int:
+        ptep = self.kernel.memory.tables.pte_offset(pgd, addr)
+        return self.kernel.tables.entry(ptep) if ptep else 0
+
+    def bits(self, pgd: int, addr: int) -> str:
+        """The PTE in letters: ``zero`` for the zero page, P present, W writable, U user,
+        A accessed, D dirty, N present for the kernel alone; ``swap`` for a swap slot."""
+        pte = self.pte(pgd, addr)
+        if not pte:
+            return "none"
+        if not pte & 0x81:
+            return "swap"
+        letters = [letter for letter, bit in BITS.items() if pte & bit]
+        return " ".join(["zero"] * (pte >> 12 == ZERO_PFN) + letters)
+
+    def frame(self, pgd: int, addr: int) -> int:
+        """The number of the frame; 0: none is present."""
+        pte = self.pte(pgd, addr)
+        return pte >> 12 if pte & 0x81 else 0
+
+    def count(self, pgd: int, addr: int) -> int:
+        """``page->count`` of the frame at ``addr``, or how often its swap slot is meant."""
+        pte = self.pte(pgd, addr)
+        return self.users(pte >> 12) if pte & 0x81 else self.kernel.swap_areas.swap_count(pte)
+
+    def users(self, frame: int) -> int:
+        """``page->count`` of a frame, by its number."""
+        memmap = self.kernel.allocator.memmap
+        return memmap.count(memmap.page(frame))
+
+    def frame_in_swap_cache(self, entry: int) -> int:
+        """The number of the frame that holds a slot's contents; 0: none does."""
+        swap, memmap = self.kernel.swap_cache, self.kernel.allocator.memmap
+        page = swap.cache.find_page(swap.swapper_space, entry)
+        return memmap.pfn(page) if page else 0
+
+    def mapped_frames(self, pgd: int) -> int:
+        """How many pages of user space have a frame that is not reserved, from the tables."""
+        tables, entry = self.kernel.memory.tables, self.kernel.tables.entry
+        memmap = self.kernel.allocator.memmap
+        ptes = [entry(ptep) for _, ptep in tables.ptes(pgd, 0, TASK_SIZE)]
+        pages = [memmap.page(pte >> 12) for pte in ptes if pte & 0x81]
+        return sum(1 for page in pages if not memmap.test(page, PG_RESERVED))
+
+    def rss(self, pgd: int) -> int:
+        return int(self.kernel.spaces.areas.mm(self.spaces.mm(pgd)).rss)
+
+    def swap_out(self) -> None:
+        """Unmap every page that can be had again: the first rounds find them young and active."""
+        kernel = self.kernel
+        for zone in list(for_each_zone(kernel.image)) * 4:
+            kernel.vmscan.refill_inactive(10_000)
+            while kernel.swapper.swap_out(kernel.allocator.zone(zone.vaddr)):
+                pass
+
+    def reclaim(self) -> None:
+        """And free the frames of what was unmapped."""
+        self.swap_out()
+        for zone in list(for_each_zone(self.kernel.image)) * 2:
+            classzone = self.kernel.allocator.zone(zone.vaddr)
+            self.kernel.vmscan.shrink_cache(10_000, classzone, GFP_KERNEL, 1)
+
+    def owners(self) -> dict[int, str]:
+        """The owner of every frame, when the caches of tables and of objects hold nothing that
+        they could give back. The machine is in order."""
+        kernel = self.kernel
+        if kernel.image.current == kernel.image.init_task:
+            self.spaces.enter(self.first)
+        kernel.page_tables.check_pgt_cache(0, 0)
+        settle(kernel.slab)
+        check_machine(kernel, self.machine.ledger)
+        return dict(self.machine.ledger._owners)
