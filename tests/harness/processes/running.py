@@ -12,12 +12,14 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.machine import Limits, Machine
+from harness.processes.checking import Check
 from harness.processes.linux import Linux, Setup
+from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.memory.fault import Cause
@@ -28,6 +30,7 @@ ENVIRONMENT: Final = {"PATH": "bin", "LC_ALL": "C", "TZ": "UTC0", "HOME": "/", "
 TIME: Final = 1_000_000_000
 APPLETS: Final = ("cat", "cut", "expr", "grep", "head", "seq", "sort", "tr", "uniq", "wc")
 SECONDS: Final = 110.0
+BIG: Final = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,12 @@ class Run:
 
     outcome: Outcome
     causes: Counter[Cause]
-    calls: Counter[str]
-    unknown_calls: Counter[str]
-    addresses: list[tuple[int, int]] = field(default_factory=list)
+    faults: list[tuple[int, int]]
     """Address and error code of each page fault."""
 
 
 class Tree:
-    """Where commands run: ``programs`` in ``bin``, some data, nothing else."""
+    """Where commands run: ``programs`` in ``bin``, data, and ``big``, a file of 8 MiB."""
 
     def __init__(self, place: Path, programs: dict[str, Path]) -> None:
         self.path = place / "tree"
@@ -64,12 +65,15 @@ class Tree:
         for name in APPLETS:
             (self.path / "bin" / name).symlink_to("busybox")
         _fill(self.path / "data")
+        (self.path / "big").write_bytes(random.Random(8).randbytes(BIG))
         _stamp(self.path)
 
     def natively(self, argv: Sequence[str], data: bytes = b"") -> Outcome:
         """By the host's kernel, which may write to a copy."""
         copy = Path(tempfile.mkdtemp(dir=self._copies))
-        (copy / "bin").symlink_to(self.path / "bin")
+        copy.chmod(0o755)
+        for name in ("bin", "big"):
+            (copy / name).symlink_to(self.path / name)
         shutil.copytree(self.path / "data", copy / "data", symlinks=True)
         _stamp(copy)
         done = subprocess.run(
@@ -86,10 +90,56 @@ class Tree:
         return Outcome(status, done.stdout, done.stderr)
 
     def on_model(
-        self, argv: Sequence[str], data: bytes = b"", config: KernelConfig | None = None
+        self,
+        argv: Sequence[str],
+        data: bytes = b"",
+        config: KernelConfig | None = None,
+        check: Check = Check.FULL,
     ) -> Run:
         """By the model, which afterwards holds the frames that it held before, and no other."""
-        return on_model(self.path, argv, data, config)
+        machine = Machine(Kernel(config or KernelConfig()))
+        kept = _kept(machine.kernel)
+        output, error = bytearray(), bytearray()
+        setup = Setup(
+            self.path,
+            output=output.extend,
+            error=error.extend,
+            input=data,
+            limits=Limits(seconds=SECONDS),
+            check=check,
+        )
+        linux = Linux(machine, setup)
+        faults = _note_faults(linux)
+        first = linux.start(argv[0].encode(), [os.fsencode(text) for text in argv], _variables())
+        ended = linux.run(first)
+        linux.close()
+        assert _kept(machine.kernel) == kept
+        check_machine(machine.kernel, machine.ledger)
+        outcome = Outcome(ended.exit_status, bytes(output), bytes(error))
+        return Run(outcome, machine.kernel.memory.faults.counts, faults)
+
+
+def _kept(kernel: Kernel) -> tuple[int, int]:
+    """Free frames, and slots of the swap area that hold something."""
+    slots = kernel.swap_areas.counts(0) if kernel.config.swap_pages else []
+    return UserSpaces(kernel).free_frames(), sum(1 for count in slots if count)
+
+
+def _note_faults(linux: Linux) -> list[tuple[int, int]]:
+    faults: list[tuple[int, int]] = []
+    page_faults = linux.kernel.page_faults
+    serve = page_faults.do_page_fault
+
+    def noted(regs: int, error_code: int, cr2: int) -> FaultKind:
+        faults.append((cr2, error_code))
+        return serve(regs, error_code, cr2)
+
+    page_faults.do_page_fault = noted  # type: ignore[method-assign]
+    return faults
+
+
+def _variables() -> list[bytes]:
+    return [f"{name}={value}".encode() for name, value in ENVIRONMENT.items()]
 
 
 def _fill(data: Path) -> None:
@@ -111,45 +161,3 @@ def _fill(data: Path) -> None:
 def _stamp(tree: Path) -> None:
     for path in (*tree.rglob("*"), tree):
         os.utime(path, (TIME, TIME), follow_symlinks=False)
-
-
-def on_model(
-    root: Path, argv: Sequence[str], data: bytes = b"", config: KernelConfig | None = None
-) -> Run:
-    """Run a program with ``root`` as its root."""
-    machine = Machine(Kernel(config or KernelConfig()))
-    kernel = machine.kernel
-    spaces = UserSpaces(kernel)
-    kept = spaces.free_frames(), _swap_slots(kernel)
-    addresses: list[tuple[int, int]] = []
-    serve = kernel.page_faults.do_page_fault
-
-    def noted(regs: int, error_code: int, cr2: int) -> object:
-        addresses.append((cr2, error_code))
-        return serve(regs, error_code, cr2)
-
-    kernel.page_faults.do_page_fault = noted  # type: ignore[method-assign,assignment]
-    output, error = bytearray(), bytearray()
-    limits = Limits(seconds=SECONDS)
-    setup = Setup(root, output=output.extend, error=error.extend, input=data, limits=limits)
-    linux = Linux(machine, setup)
-    environment = [f"{name}={value}".encode() for name, value in ENVIRONMENT.items()]
-    first = linux.start(argv[0].encode(), [os.fsencode(text) for text in argv], environment)
-    ended = linux.run(first)
-    linux.close()
-    assert (spaces.free_frames(), _swap_slots(kernel)) == kept
-    check_machine(kernel, machine.ledger)
-    return Run(
-        Outcome(ended.exit_status, bytes(output), bytes(error)),
-        kernel.memory.faults.counts,
-        linux.calls,
-        linux.unknown_calls,
-        addresses,
-    )
-
-
-def _swap_slots(kernel: Kernel) -> int:
-    """How many slots of the swap area hold something."""
-    return (
-        sum(1 for count in kernel.swap_areas.counts(0) if count) if kernel.config.swap_pages else 0
-    )
