@@ -106,6 +106,7 @@ class Process:
     limits: Limits = field(default_factory=Limits)
     thread_areas: ThreadAreas = field(default_factory=ThreadAreas)
     executable: bytes = b""
+    """Path of the file it was started from, of a script that of the interpreter."""
     personality: int = 0
     nice: int = 0
     clear_child_tid: int = 0
