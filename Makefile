@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 GUESTS := $(VENV)/guests.stamp
+PACKAGES := .packages/fetched.stamp
 GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
 	$(wildcard harness/conformance/*.py) harness/architecture.py harness/paging_modes.py \
 	harness/hypercalls.py harness/mm_walk_layout.py kernel_model/arch_i386/page.py \
@@ -13,7 +14,7 @@ GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
 BUILD_REQUIRES := import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test packages lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -23,8 +24,12 @@ demo: $(GUESTS) ## boot the model, run a guest, compare every translation
 	$(BIN)/mmucheck run guest/built/user/hello.elf
 	$(BIN)/mmucheck diff
 
-test: $(GUESTS) ## the test suite
+test: $(GUESTS) $(PACKAGES) ## the test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+packages: $(GUESTS) ## try again to fetch the i386 programs that tests run
+	rm -f $(PACKAGES)
+	$(MAKE) --no-print-directory $(PACKAGES)
 
 lint: $(GUESTS) ## format, rules, types, import rules
 	$(BIN)/ruff format --check .
@@ -32,11 +37,11 @@ lint: $(GUESTS) ## format, rules, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(GUESTS) ## the benchmarks
+bench: $(GUESTS) $(PACKAGES) ## the benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 clean: ## remove everything that was made
-	rm -rf $(VENV) build dist guest/built .benchmarks .hypothesis .import_linter_cache \
+	rm -rf $(VENV) .packages build dist guest/built .benchmarks .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -51,4 +56,9 @@ $(INSTALLED): pyproject.toml hatch_build.py
 
 $(GUESTS): $(INSTALLED) $(GUEST_SOURCES)
 	$(BIN)/python -m guest.build
+	touch $@
+
+# Where they cannot be had this says so once, and the tests of them are skipped.
+$(PACKAGES): tests/packages.py | $(INSTALLED)
+	$(BIN)/python -m tests.packages
 	touch $@

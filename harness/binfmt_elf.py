@@ -37,6 +37,7 @@ PLATFORM: Final = b"i686"
 
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK = 11, 12, 13, 14, 15, 16, 17
+AT_SECURE, AT_RANDOM = 23, 25
 _PHENT_BYTES: Final = 32
 _PROTECTION: Final = {
     SegmentFlags.READ: PROT_READ,
@@ -61,11 +62,16 @@ class ElfLoader:
         self._uaccess = uaccess
 
     def load(
-        self, program: ElfImage, file: int, argv: Sequence[bytes], envp: Sequence[bytes]
+        self,
+        program: ElfImage,
+        file: int,
+        argv: Sequence[bytes],
+        envp: Sequence[bytes],
+        random: bytes = bytes(16),
     ) -> tuple[int, int]:
         """Replace what the current process runs. ``file`` is the program's ``struct file *``.
 
-        Returns (EIP, ESP) for ring 3.
+        ``random`` is what AT_RANDOM points to. Returns (EIP, ESP) for ring 3.
         """
         kernel, name = self._kernel, program.name
         program = program.at(ELF_ET_DYN_BASE) if program.position_independent else program
@@ -84,7 +90,7 @@ class ElfLoader:
             exec_.free_arg_pages(bprm)
             raise NoMemory(name, error)
         self._map_segments(program, file)
-        esp = self._create_elf_tables(program, bprm.p, len(argv), len(envp))
+        esp = self._create_elf_tables(program, bprm.p, len(argv), len(envp), random)
         return program.entry, esp
 
     # -- segments --------------------------------------------------------------------------------
@@ -138,33 +144,37 @@ class ElfLoader:
 
     # -- the stack -------------------------------------------------------------------------------
 
-    def _auxiliary_vector(self, program: ElfImage, platform: int) -> list[int]:
+    def _auxiliary_vector(self, program: ElfImage, platform: int, random: int) -> list[int]:
         pairs = [(AT_HWCAP, 0), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, CLOCK_TICKS)]
         if program.phdr_vaddr is not None:
             pairs += [(AT_PHDR, program.phdr_vaddr), (AT_PHENT, _PHENT_BYTES)]
             pairs += [(AT_PHNUM, program.phnum)]
         pairs += [(AT_BASE, 0), (AT_FLAGS, 0), (AT_ENTRY, program.entry)]
         pairs += [(identity, 0) for identity in (AT_UID, AT_EUID, AT_GID, AT_EGID)]
+        # 2.4.22 has neither of the next two; the C library of today's programs needs the second.
+        pairs += [(AT_SECURE, 0), (AT_RANDOM, random)]
         pairs += [(AT_PLATFORM, platform), (0, 0)]
         return [word for pair in pairs for word in pair]
 
-    def _create_elf_tables(self, program: ElfImage, p: int, argc: int, envc: int) -> int:
+    def _create_elf_tables(
+        self, program: ElfImage, p: int, argc: int, envc: int, random: bytes
+    ) -> int:
         """argc, the pointers to arguments and environment, the auxiliary vector, from ESP up.
 
         ``p`` is the address of the first argument; the others follow, then the environment.
         """
         platform = p - len(PLATFORM) - 1
+        seed = platform - len(random)
         mm = self._kernel.spaces.areas.mm(self._kernel.spaces.areas.current_mm)
         strings = self._strings(p, argc + envc)
         mm.arg_start, mm.arg_end = p, strings[argc]
         mm.env_start, mm.env_end = strings[argc], strings[argc + envc]
         words = [argc, *strings[:argc], 0, *strings[argc : argc + envc], 0]
-        words += self._auxiliary_vector(program, platform)
-        esp = (platform & ~0xF) - 4 * len(words) & ~0xF
+        words += self._auxiliary_vector(program, platform, seed)
+        esp = (seed & ~0xF) - 4 * len(words) & ~0xF
         body = struct.pack(f"<{len(words)}I", *words)
-        if self._uaccess.copy_to_user(platform, PLATFORM + b"\0") or self._uaccess.copy_to_user(
-            esp, body
-        ):
+        left = self._uaccess.copy_to_user(seed, random + PLATFORM + b"\0")
+        if left or self._uaccess.copy_to_user(esp, body):
             raise NoMemory(program.name, -EFAULT)
         mm.start_stack = esp
         return esp

@@ -81,6 +81,9 @@ class GuestStopped(MmucheckError):
 TrapHandler = Callable[[Any, int, int, int], None]
 """``(regs, vector, error_code, cr2)``; ``regs`` is the ``struct pt_regs`` on the kernel stack."""
 
+FaultWatcher = Callable[[FaultKind, int, int, int], None]
+"""``(kind, regs, error_code, cr2)``; ``regs`` is the address of the ``struct pt_regs``."""
+
 
 class Machine:
     """One emulated PC. ``kernel`` may be fresh or booted; the default is a fresh one."""
@@ -114,6 +117,8 @@ class Machine:
         """Gets every trap but the page faults that the kernel serves for itself."""
         self.faults: Counter[FaultKind] = Counter()
         """The page faults, by what became of them."""
+        self.on_fault: FaultWatcher | None = None
+        """Told of each page fault after the kernel has dealt with it."""
         self.on_console: Callable[[int], None] = self.console.append
         self.kernel_calls = KernelCalls(self.kernel, self.call)
         self._returned: int | None = None
@@ -254,6 +259,8 @@ class Machine:
         if vector == PAGE_FAULT and self.kernel.started:
             kind = self.kernel.page_faults.do_page_fault(regs, error_code, cr2)
             self.faults[kind] += 1
+            if self.on_fault is not None:
+                self.on_fault(kind, regs, error_code, cr2)
             if kind.served:
                 return
             handler = self.oops if kind is FaultKind.OOPS else handler

@@ -19,7 +19,12 @@ from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
-from kernel_model.arch_i386.processor import NoProcessor, Processor
+from kernel_model.arch_i386.processor import (
+    X86_CR4_OSFXSR,
+    X86_CR4_OSXMMEXCPT,
+    NoProcessor,
+    Processor,
+)
 from kernel_model.arch_i386.regions import KernelMapping, kernel_mappings
 from kernel_model.arch_i386.setup import register_memory
 from kernel_model.arch_i386.tlb import Tlb
@@ -109,6 +114,7 @@ class Kernel:
             ("proc_caches_init", lambda: proc_caches_init(self.image, self.slab)),
             ("page_cache_init", self._page_cache_init),
             ("kmem_cpucache_init", lambda: self.slab.kmem_cpucache_init()),
+            ("check_bugs", self._check_bugs),
         ]
         for name, step in steps:
             self.bootmem.phase = name
@@ -216,6 +222,11 @@ class Kernel:
             self.exception_table,
             lambda: allocator.pressure.yield_cpu(),
         )
+
+    def _check_bugs(self) -> None:
+        """``check_fpu()``: let programs use the registers that FXSAVE saves."""
+        if self.config.features.fxsr:
+            self.paging.set_in_cr4(X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
 
     def prepare_secondary(self) -> None:
         """Before a CPU joins: it turns paging on at a low address, so low memory is mapped there

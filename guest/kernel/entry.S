@@ -6,6 +6,7 @@
  * and returns by iret. What a trap means is decided on the other side of the hypercall, which
  * may change the saved registers.
  */
+#include "exception_table.h"
 #include "hypercall.h"
 #include "probe.h"
 #include "ptrace.h"
@@ -91,6 +92,14 @@ save_all:
 	movl %cr2, %esi
 	movl %esp, %ebx
 	hypercall HC_TRAP
+
+/*
+ * Back to where the trap came from, by the registers that ESP points to. A process may have put
+ * anything into them (sigreturn, ptrace, or a descriptor of its own that is gone by now): a bad DS
+ * or ES becomes 0, and where the iret cannot go its #GP is delivered as one of ring 3.
+ */
+	.globl restore_all
+restore_all:
 	popl %ebx
 	popl %ecx
 	popl %edx
@@ -98,10 +107,72 @@ save_all:
 	popl %edi
 	popl %ebp
 	popl %eax
+restore_ds:
 	popl %ds
+restore_es:
 	popl %es
 	addl $4, %esp
+restore_iret:
 	iret
+	may_fault restore_ds, bad_ds
+	may_fault restore_es, bad_es
+	may_fault restore_iret, bad_iret
+
+bad_ds:
+	movl $0, (%esp)
+	jmp restore_ds
+bad_es:
+	movl $0, (%esp)
+	jmp restore_es
+bad_iret:
+	pushl $0
+	pushl $GENERAL_PROTECTION
+	jmp save_all
+
+/*
+ * Another process goes on: the harness comes here with ESP at its saved registers. EAX is where
+ * the floating-point state of the one before is kept, EDX where that of the next one lies; ECX
+ * and EDI are its FS and GS, of which the stub saves nothing. switch_to_fnsave is for CPUs
+ * without FXSAVE.
+ */
+	.globl switch_to, switch_to_fnsave
+switch_to:
+	fxsave (%eax)
+	fxrstor (%edx)
+	jmp 1f
+switch_to_fnsave:
+	fnsave (%eax)
+	frstor (%edx)
+1:	movl %ecx, %fs
+2:	movl %edi, %gs
+	jmp restore_all
+	may_fault 1b, bad_fs
+	may_fault 2b, bad_gs
+bad_fs:
+	xorl %ecx, %ecx
+	jmp 1b
+bad_gs:
+	xorl %edi, %edi
+	jmp 2b
+
+/* void save_fpu(void *area): copies the state of the current process; it goes on with it. */
+	.globl save_fpu, save_fpu_fnsave
+save_fpu:
+	movl 4(%esp), %eax
+	fxsave (%eax)
+	ret
+save_fpu_fnsave:
+	movl 4(%esp), %eax
+	fnsave (%eax)
+	frstor (%eax)
+	ret
+
+/* The one device that interrupts: a timer. */
+	.globl timer_interrupt
+timer_interrupt:
+	pushl $0
+	pushl $TIMER_VECTOR
+	jmp save_all
 
 /*
  * u32 call_user(u32 eip, u32 esp, u32 esi, u32 edi)

@@ -20,6 +20,7 @@ extern u64 gdt[GDT_ENTRIES];
 extern u8 kernel_stack_top[];
 void system_call(void);
 void leave_user(void);
+void timer_interrupt(void);
 void trap_init(void);
 
 /* A vector without a gate raises #GP, as Linux's closed gates do for `int n` in ring 3. */
@@ -62,6 +63,7 @@ void trap_init(void)
 	set_gate(14, trap_stubs[14], GATE_INTERRUPT);
 	for (u32 vector = 3; vector <= 5; vector++)
 		set_gate(vector, trap_stubs[vector], GATE_TRAP_USER);
+	set_gate(TIMER_VECTOR, (u32)timer_interrupt, GATE_INTERRUPT);
 	set_gate(SYSCALL_VECTOR, (u32)system_call, GATE_TRAP_USER);
 	set_gate(LEAVE_USER_VECTOR, (u32)leave_user, GATE_INTERRUPT);
 	asm volatile("lidt %0" : : "m"(idtr));

@@ -8,15 +8,8 @@
  * task_struct lies at the bottom of the kernel stack.
  */
 #include <kernel_structs.h>
+#include "exception_table.h"
 #include "uaccess.h"
-
-/* Puts `entry` into the exception table, which is searched by bisection: keep the order. */
-.macro may_fault at, fixup
-	.section __ex_table, "a"
-	.balign 4
-	.long \at, \fixup
-	.text
-.endm
 
 /* Goes to `bad` unless [EAX, EAX + size) ends at or below the limit. Spoils ECX and EDX. */
 .macro check_range size, bad

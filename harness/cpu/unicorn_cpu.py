@@ -67,6 +67,7 @@ _BOOT_SEGMENTS: Final = {
 }
 """Selector and descriptor flags as Linux's setup leaves them: flat, ring 0."""
 
+_EFLAGS_IF: Final = 1 << 9
 _CR3: Final = ctypes.c_int(x86_const.UC_X86_REG_CR3)
 _CR4: Final = ctypes.c_int(x86_const.UC_X86_REG_CR4)
 _TLB_FLUSH: Final = ctypes.c_int(library.CTL_TLB_FLUSH)
@@ -140,6 +141,15 @@ class UnicornCpu:
     def stop(self, reason: StopReason | None = None) -> None:
         """End the run, between two instructions when called from a trap or hypercall."""
         self._execution.stop(reason)
+
+    def interrupt(self, vector: int) -> bool:
+        """Raise the interrupt of a device, between two runs. False: IF is clear, it must wait."""
+        context = self.context
+        context.latch()
+        if not context.read_eflags() & _EFLAGS_IF:
+            return False
+        self.delivery.deliver(vector, 0, software=False)
+        return True
 
     @property
     def registers(self) -> Registers:

@@ -222,6 +222,10 @@ class FrameLedger:
         order = np.argsort(numbers)
         return numbers[order], values[order, 0], values[order, 1].astype(np.uint16)
 
+    def meaning(self, mm: int, page: int) -> tuple[int, int]:
+        """PFN and rights (``RIGHT_*``) of a page; (-1, 0) when it means nothing."""
+        return self._spaces[mm].get(page, (-1, 0)) if mm in self._spaces else (-1, 0)
+
     def take_changed(self, mm: int) -> npt.NDArray[np.int64]:
         """Page numbers of ``mm`` announced since the last such question, sorted."""
         return np.array(sorted(self._changed.pop(mm, ())), np.int64)

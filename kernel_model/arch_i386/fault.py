@@ -110,6 +110,8 @@ class PageFaults:
         self._exception_table = exception_table
         self._yield_cpu = yield_cpu
         self._oops = OopsReport(image)
+        self.stack_growths = 0
+        """How often a stack has grown."""
         self.force_sig_info: Callable[[SigInfo], None] = lambda info: None
         """Called with what a process gets for its fault."""
         task, vma = image.structs.task_struct, image.structs.vm_area_struct
@@ -149,7 +151,9 @@ class PageFaults:
         if not self._words[(vma - PAGE_OFFSET >> 2) + self._vm_flags] & VM_GROWSDOWN:
             return False
         esp = self._words[(regs - PAGE_OFFSET >> 2) + _ESP] if error_code & ERROR_USER else 0
-        return address + STACK_SLACK >= esp and not self._expand_stack(vma, address)
+        grown = address + STACK_SLACK >= esp and not self._expand_stack(vma, address)
+        self.stack_growths += grown
+        return grown
 
     def _good_area(self, mm: int, vma: int, regs: int, error_code: int, address: int) -> FaultKind:
         task = self._image.current - PAGE_OFFSET >> 2

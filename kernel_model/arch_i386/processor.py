@@ -10,6 +10,8 @@ from typing import Final, Protocol
 X86_CR4_PSE: Final = 1 << 4
 X86_CR4_PAE: Final = 1 << 5
 X86_CR4_PGE: Final = 1 << 7
+X86_CR4_OSFXSR: Final = 1 << 9
+X86_CR4_OSXMMEXCPT: Final = 1 << 10
 
 
 class Processor(Protocol):

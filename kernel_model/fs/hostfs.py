@@ -61,12 +61,15 @@ class HostFs:
 
     # -- opening and closing -------------------------------------------------------------------
 
+    def find(self, store: BackingStore) -> int:
+        """The inode that a store has now; 0: none."""
+        return next((inode for inode, known in self._stores.items() if known is store), 0)
+
     def iget(self, store: BackingStore) -> int:
         """The inode of a store, with a reference: every opener has the same; 0: no memory."""
-        for inode, known in self._stores.items():
-            if known is store:
-                self._files.inode(inode).i_count += 1
-                return inode
+        if inode := self.find(store):
+            self._files.inode(inode).i_count += 1
+            return inode
         inode = self._files.new_inode(store.size, self._image.symbol("hostfs_aops"))
         if inode:
             view = self._files.inode(inode)

@@ -29,12 +29,15 @@ CAP_IPC_LOCK: Final = 14
 CAP_SETPCAP: Final = 8
 
 TASK_COMM_LEN: Final = 16
+I387_WORDS: Final = 128
+"""``union i387_union``, as FXSAVE writes it: at a multiple of 16 bytes, and so in front here."""
 
 RLIMIT: Final = struct("struct rlimit", [("rlim_cur", ULONG), ("rlim_max", ULONG)])
 
 TASK_STRUCT: Final = struct(
     "struct task_struct",
     [
+        ("i387", array(ULONG, I387_WORDS)),
         ("flags", ULONG),
         ("addr_limit", ULONG),
         ("local_pages", LIST_HEAD),

@@ -7,12 +7,10 @@ not fill anything.
 
 import pytest
 
-from harness.elf import load_elf
-from harness.guests import guest_path
 from harness.machine import GuestDied
-from harness.process import Process
 from kernel_model.arch_i386.fault import FaultKind, PageFaults
 from kernel_model.image import SWAPPER_PG_DIR
+from tests.harness.running import Running
 from tests.harness.vmalloc_machine import PAGE, SHAPES, TABLE, VmallocMachine, expected_sum
 
 PAGES = 2 * TABLE // PAGE + 300
@@ -128,10 +126,9 @@ def test_planted_fault_handler_that_serves_nothing(
 # -- while a process runs -----------------------------------------------------------------------
 
 
-def process(vm: VmallocMachine, va: int) -> Process:
+def process(vm: VmallocMachine, va: int) -> Running:
     """A program that loads from ``va``."""
-    program = load_elf(guest_path("read_at"))
-    return Process(vm.machine, program, [b"read_at", f"{va:x}".encode()])
+    return Running(vm.machine, "read_at", f"{va:x}".encode())
 
 
 @pytest.mark.book("4.6", "7.2")
@@ -142,7 +139,7 @@ def test_a_system_call_touches_what_the_process_does_not_have(vm: VmallocMachine
     def output(*_: object) -> None:
         sums.append(vm.sum(addr, PAGES))
 
-    running = Process(vm.machine, load_elf(guest_path("hello")), output=output)
+    running = Running(vm.machine, "hello", output=output)
     addr = new_area(vm)
     vm.enter()
     vm.store(addr, PAGES, 3)
@@ -158,7 +155,7 @@ def test_an_oops_in_a_system_call_is_no_signal(vm: VmallocMachine) -> None:
     def output(*_: object) -> None:
         vm.sum(vm.vmalloc.start, 1)
 
-    running = Process(vm.machine, load_elf(guest_path("hello")), output=output)
+    running = Running(vm.machine, "hello", output=output)
     with pytest.raises(GuestDied, match=f"#PF at {vm.vmalloc.start:#010x}, error code 0") as died:
         running.run()
     assert died.value.report.ring == 0

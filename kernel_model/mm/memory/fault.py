@@ -10,6 +10,7 @@ comes of it, nothing is left half done.
 """
 
 import enum
+from collections import Counter
 
 from kernel_model.arch_i386.highmem import DirectMapping, KmType
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
@@ -46,8 +47,21 @@ class Fault(enum.IntEnum):
     MAJOR = 2
 
 
+class Cause(enum.Enum):
+    """What a fault was about, for who counts them. The value is the word of a table."""
+
+    ANONYMOUS = "anonymous"
+    ZERO_PAGE = "zero page"
+    FILE = "file"
+    FILE_COPY = "file, copied at once"
+    COW_COPY = "COW copy"
+    COW_REUSE = "COW reuse"
+    SWAP = "swap"
+    SPURIOUS = "spurious"
+
+
 class FaultHandler:
-    """``handle_mm_fault()`` of one machine."""
+    """``handle_mm_fault()`` of one machine. ``counts`` are the faults served, by cause."""
 
     def __init__(
         self,
@@ -58,6 +72,7 @@ class FaultHandler:
         highmem: DirectMapping,
         tlb: Tlb,
     ) -> None:
+        self.counts: Counter[Cause] = Counter()
         self._printk = image.printk
         self._ram = image.ram
         self._events = image.events
@@ -91,6 +106,7 @@ class FaultHandler:
             return self._do_swap_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
         if write_access and not pte & PAGE_RW:
             return self._do_wp_page(mm, pgd, vma, vaddr, ptep, pte)
+        self.counts[Cause.SPURIOUS] += 1
         # Somebody else was faster, or the TLB was behind: the entry is good, say so again.
         used = PAGE_ACCESSED | (PAGE_DIRTY if write_access else 0)
         self._entries.set_pte(ptep, pte | used)
@@ -128,6 +144,7 @@ class FaultHandler:
             return Fault.OOM
         if not self._memmap.test(page, PG_RESERVED):
             words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        self.counts[Cause.FILE_COPY if own else Cause.FILE] += 1
         pte = mk_pte(self._memmap.pfn(page), prot)
         if write_access:
             pte |= PAGE_DIRTY | PAGE_RW
@@ -148,11 +165,13 @@ class FaultHandler:
     ) -> Fault:
         """The zero page for who reads, a cleared frame for who writes."""
         if not write_access:
+            self.counts[Cause.ZERO_PAGE] += 1
             self._map(pgd, vaddr, ptep, mk_pte(ZERO_PFN, prot) & ~PAGE_RW, flags, own=False)
             return Fault.MINOR
         page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
         if not page:
             return Fault.OOM
+        self.counts[Cause.ANONYMOUS] += 1
         self.clear_user_highpage(page)
         self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         pte = mk_pte(self._memmap.pfn(page), prot) | PAGE_DIRTY | PAGE_RW
@@ -171,6 +190,7 @@ class FaultHandler:
             return Fault.OOM
         at, memmap = vma - PAGE_OFFSET >> 2, self._memmap
         flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
+        self.counts[Cause.SWAP] += 1
         self._lru.mark_page_accessed(page)
         memmap.set_bit(page, PG_LOCKED)
         self._swap.areas.swap_free(entry)
@@ -196,11 +216,13 @@ class FaultHandler:
             return Fault.OOM
         old = memmap.page(pte_pfn(pte))
         if self._reusable(old):
+            self.counts[Cause.COW_REUSE] += 1
             self._establish(pgd, vaddr, ptep, pte | PAGE_RW | PAGE_DIRTY | PAGE_ACCESSED, flags)
             return Fault.MINOR
         new = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
         if not new:
             return Fault.OOM
+        self.counts[Cause.COW_COPY] += 1
         self.copy_user_highpage(new, old)
         if memmap.test(old, PG_RESERVED):
             self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
