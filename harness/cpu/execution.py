@@ -32,7 +32,7 @@ from harness.cpu.context import BASE, HIDDEN_IO_BREAKPOINT, SavedContext
 from harness.cpu.interface import CpuError, Stop, StopReason
 from harness.cpu.supervisor import OutsideRam, SupervisorFault, SupervisorMemory
 from harness.cpu.watch import watch
-from harness.traps import DEBUG, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
+from harness.traps import DEBUG, EFLAGS_VM, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
 from kernel_model.ram import Ram
 
 _COUNTED_SLICE: Final = 20_000_000
@@ -322,7 +322,9 @@ class Execution:
 
     @property
     def _iopl(self) -> int:
-        return self._context.words[self._context.layout.eflags] >> 12 & 3
+        eflags: int = self._context.words[self._context.layout.eflags]
+        # In virtual-8086 mode the bitmap decides, whatever IOPL is.
+        return 0 if eflags & EFLAGS_VM else eflags >> 12 & 3
 
     def _out_length(self) -> int:
         """Bytes of the ``out`` behind which EIP stands: with the port in it, or in DX."""

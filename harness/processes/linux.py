@@ -76,6 +76,7 @@ class Linux:
     def __init__(self, machine: Machine, setup: Setup) -> None:
         self.machine = machine
         self.kernel = machine.kernel
+        machine.cpu.virtual_8086 = False
         self.setup = setup
         self.clock = VirtualClock()
         self.names = Names()
