@@ -29,7 +29,7 @@ from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
 from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
 from harness.processes.programs import Programs
-from harness.processes.scheduler import Scheduler
+from harness.processes.scheduler import TIMER_VECTOR, Scheduler
 from harness.processes.signalling import Signalling
 from harness.processes.tls import ThreadAreas
 from harness.signals import kernel_info
@@ -138,7 +138,12 @@ class Linux:
         return ended
 
     def close(self) -> None:
-        """Give back what the machine holds: every process, every cached program."""
+        """Give back what the machine holds: every process, every cached program.
+
+        A limit may have stopped the CPU in ring 3; an interrupt takes it out of there.
+        """
+        if self.machine.cpu.ring:
+            self.machine.cpu.interrupt(TIMER_VECTOR)
         for process in list(self.processes.values()):
             if process.alive:
                 self.scheduler.enter(process)
