@@ -57,7 +57,9 @@ images that walk structures."""
 USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
 USER_PROGRAMS: Final = (
     "access",
+    "greedy",
     "hello",
+    "hostile_calls",
     "jump_kernel",
     "jump_null",
     "port_io",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The comparison of all readings of an address space, and who is wrong where they differ.
 
-1. *intent* and *spec* over all 1,048,576 pages: a difference is a bug of the kernel model.
+1. *intent* and *spec* over all 1,048,576 pages: a difference is a bug of the kernel model; so is
+   a user page of *intent* beyond what its VMA allows.
 2. The CPU's MMU is asked, without a flush, first about pages that changed since the last
    comparison (their old translations may still be in the TLB, and asking about others would
    evict them). Where it contradicts *spec* it is asked again after a flush: if it agrees then, the
@@ -33,6 +34,7 @@ from harness.machine import GuestDied, GuestStopped, Machine
 from harness.mappings import I64, PAGES, RIGHT_PRESENT, Mappings, Pages
 from harness.monitors.frames import FrameLedger
 from harness.progress import Meter
+from harness.readings import areas
 from harness.readings import intent as intents
 from harness.readings.cpu_mmu import ask_mmu
 from harness.readings.cpu_probe import LeftOut, ProbeTrapped, access_pages
@@ -136,16 +138,19 @@ class _Comparison:
     spec: SpecView
     intent: Pages
     contradicted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    beyond: I64
+    """User pages that no VMA allows so."""
 
     @staticmethod
     def begin(machine: Machine) -> "_Comparison":
         spec = _spec(machine)
         intent = intents.intended_space(machine.kernel, spec)
-        return _Comparison(machine, spec, intent, intents.contradicts(intent, spec.pages))
+        beyond = intents.beyond_areas(machine.kernel, spec.registers.cr3)
+        return _Comparison(machine, spec, intent, intents.contradicts(intent, spec.pages), beyond)
 
     def choose_pages(self, seed: int, changed: I64) -> I64:
         each = self.spec.pages_per_directory_entry
-        wrong = np.flatnonzero(self.contradicted)
+        wrong = np.union1d(np.flatnonzero(self.contradicted), self.beyond)
         return pages_to_ask(self.spec.pages, each, seed, wrong, changed)
 
     def ask(self, pages: I64, changed: I64, meter: Meter) -> None:
@@ -184,6 +189,25 @@ class _Comparison:
     def _intent(self, pages: I64) -> Reading:
         return read_pages(intents.NAME, self.intent, pages, self.spec.registers)
 
+    def _beyond_areas(self, asked: Witness) -> Iterator[Finding]:
+        """What the ledger was told of user pages, against their VMAs."""
+        if not len(self.beyond):
+            return
+        registers = self.spec.registers
+        allowed = intents.allowed_pages(
+            self.machine.kernel, registers.cr3, self.intent, self.beyond
+        )
+        most = read_pages(areas.NAME, allowed, self.beyond, registers)
+        yield from findings(
+            Verdict.MODEL_BUG,
+            self.beyond,
+            Witness(most, allowed.rights),
+            Witness(self._intent(self.beyond), self.intent.rights),
+            (asked,),
+            self.spec.walk,
+            np.not_equal,
+        )
+
     def _findings(self) -> Iterator[Finding]:
         said = Witness(self.said, self.spec.pages.rights)
         asked, flushed = Witness(self.first), Witness(self.flushed)
@@ -198,6 +222,7 @@ class _Comparison:
         yield from findings(
             Verdict.MODEL_BUG, contradicted, meant, held, (asked,), walker, np.not_equal
         )
+        yield from self._beyond_areas(asked)
         yield from findings(Verdict.MISSING_FLUSH, self.stale, said, asked, (flushed,), walker)
         yield from findings(Verdict.EMULATOR_BUG, self.refused, said, flushed, (), walker)
         yield from findings(Verdict.EMULATOR_BUG, deviating, said, accessed, (asked,), walker)

@@ -10,6 +10,7 @@
 #define _PAGE_RW 0x002
 #define _PAGE_USER 0x004
 
+#define CR0_NE 0x00000020
 #define CR0_WP 0x00010000
 #define CR0_PG 0x80000000
 

@@ -38,7 +38,7 @@ startup_32:
 	movl %eax, %cr4
 
 2:	movl %cr0, %eax
-	orl $(CR0_PG | CR0_WP), %eax
+	orl $(CR0_PG | CR0_WP | CR0_NE), %eax
 	movl %eax, %cr0
 	jmp 3f			/* drops what was prefetched before paging */
 3:	movl $4f, %eax

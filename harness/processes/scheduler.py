@@ -60,10 +60,11 @@ class Scheduler:
         self._fpu_owner: Process | None = None
         """Whose FPU state, FS and GS the CPU holds."""
         self._slice_used_up = False
-        self._counting = False
+        self._counting = linux.setup.count
         self._dead_tasks: list[int] = []
         self.switches = 0
         self.instructions = 0
+        """Those of whole slices, once they are counted."""
         suffix = "" if linux.kernel.config.features.fxsr else "_fnsave"
         self._switch_to = machine.symbol(f"switch_to{suffix}")
         self._save_fpu = machine.symbol(f"save_fpu{suffix}")
@@ -146,13 +147,16 @@ class Scheduler:
         limits = self._linux.limits
         # Once instructions were counted they stay so: this emulator, told to count no more, may
         # stand still at an instruction for ever.
-        self._counting = self._counting or self._others_may_run()
+        self._counting = self._counting or self._time_matters()
         left = max(limits.instructions - self.instructions, 1) if limits.instructions else 0
         if not self._counting:
             return left
         return min(left or SLICE_INSTRUCTIONS, SLICE_INSTRUCTIONS)
 
-    def _others_may_run(self) -> bool:
+    def _time_matters(self) -> bool:
+        """Whether somebody waits for the current process to have run for a while."""
+        if self.current is not None and self.current.signals.group.timers.armed:
+            return True
         return any(
             process is not self.current
             and process.state is State.RUNNING
@@ -180,9 +184,14 @@ class Scheduler:
     def trap(self, regs: Any, vector: int, error_code: int, cr2: int) -> None:
         """Serve a trap of the current process, then let whoever may go on."""
         process = self.current
-        if not regs.xcs & _RING and (fixup := self._fixup(regs, vector)):
-            regs.eip = fixup
-            return
+        if not regs.xcs & _RING:
+            if vector == TIMER_VECTOR:
+                # The kernel is not preempted: who stands in it goes back to ring 3 first.
+                self._slice_used_up = True
+                return
+            if fixup := self._fixup(regs, vector):
+                regs.eip = fixup
+                return
         if process is None or not regs.xcs & _RING:
             self._machine.oops(regs, vector, error_code, cr2)
         assert process is not None
@@ -192,12 +201,14 @@ class Scheduler:
             self._system_call(process)
         elif vector == TIMER_VECTOR:
             self._linux.clock.advance(SLICE_NANOSECONDS)
+            process.signals.group.timers.charge(SLICE_NANOSECONDS)
             self._slice_used_up = True
         elif vector != PAGE_FAULT:
             self._linux.exception(process, vector, error_code)
         self._linux.checker.changed_pages(process)
+        self._linux.expire_timers()
         self._prepare_return()
-        if self.current is None or (not self._counting and self._others_may_run()):
+        if self.current is None or (not self._counting and self._time_matters()):
             self._machine.cpu.stop()
 
     def _fixup(self, regs: Any, vector: int) -> int:

@@ -61,7 +61,7 @@ class Signalling:
         False: it has ended, or stands still.
         """
         signals = process.signals
-        while process.unfinished or signals.has_deliverable() or signals.saved is not None:
+        while process.unfinished or signals.wants_handling:
             outcome, process.unfinished = process.unfinished, None
             done = self._linux.driver.start(process, do_signal(process, outcome))
             if isinstance(done, Died):

@@ -5,6 +5,10 @@ The kernel's part comes from ``Kernel.kernel_mappings()``; the user part, and wh
 maps without a record of it, from the frame ledger (:mod:`harness.monitors.frames`). No page
 table is read for it: they are what gets compared.
 
+A user page needs a second leave: its VMA's (:mod:`harness.readings.areas`). Where the ledger has
+a page that lies in no VMA, or has more rights than its VMA gives, the model contradicts itself,
+whatever the page tables hold: :func:`beyond_areas`.
+
 One thing is meant in two ways. What the kernel mapped under a new entry of its own directory
 reaches any other one by its vmalloc fault: until then the entry may be absent there, and nothing
 else. :func:`intended_space` takes the way that it finds.
@@ -19,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.mappings import (
+    I64,
     PAGE_SHIFT,
     PAGES,
     RIGHT_BAD_TABLE,
@@ -31,12 +36,21 @@ from harness.mappings import (
     Pages,
 )
 from harness.monitors.frames import FrameLedger, rights_bits
+from harness.readings.areas import areas_of
 from harness.readings.spec import SpecView
+from kernel_model.arch_i386.page import TASK_SIZE
 from kernel_model.errors import MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel
 
-__all__ = ["NAME", "contradicts", "intended_pages", "intended_space"]
+__all__ = [
+    "NAME",
+    "allowed_pages",
+    "beyond_areas",
+    "contradicts",
+    "intended_pages",
+    "intended_space",
+]
 
 NAME: Final = "intent"
 _COMPARED: Final = RIGHT_PRESENT | RIGHT_WRITE | RIGHT_USER | RIGHT_RESERVED | RIGHT_BAD_TABLE
@@ -85,6 +99,25 @@ def intended_space(kernel: Kernel, spec: SpecView) -> Pages:
             intent.pfn[pages.start : pages.stop] = -1
             intent.rights[pages.start : pages.stop] = 0
     return intent
+
+
+def beyond_areas(kernel: Kernel, mm: int) -> I64:
+    """The user pages that the ledger has beyond what the VMAs of ``mm`` allow, sorted."""
+    ledger = FrameLedger.of(kernel.image.events)
+    if ledger is None:
+        return np.empty(0, np.int64)
+    numbers, _, rights = ledger.pages(mm)
+    user = numbers < TASK_SIZE >> PAGE_SHIFT
+    numbers, rights = numbers[user], rights[user]
+    return numbers[areas_of(kernel, mm).exceeded(numbers, rights)] if len(numbers) else numbers
+
+
+def allowed_pages(kernel: Kernel, mm: int, intent: Pages, pages: I64) -> Pages:
+    """``intent``, with ``pages`` cut down to what the VMAs of ``mm`` allow."""
+    pfn, rights = intent.pfn.copy(), intent.rights.copy()
+    rights[pages] &= areas_of(kernel, mm).rights(pages)
+    pfn[pages[rights[pages] == 0]] = -1
+    return Pages(pfn, rights, intent.no_execute)
 
 
 def contradicts(intent: Pages, spec: Pages) -> npt.NDArray[np.bool_]:

@@ -132,9 +132,9 @@ def _dies(process: SignalledProcess, info: SigInfo) -> Died:
 def do_signal(process: SignalledProcess, outcome: RestartSystemCall | None) -> Part[Next]:
     """Handle all signals that are not blocked, and what they make of the system call.
 
-    Called on the way back to ring 3, when :meth:`SignalState.has_deliverable
-    <harness.signals.state.SignalState.has_deliverable>`, or the system call had an ``outcome``, or
-    it left another signal mask behind (``saved``), or the process was stopped.
+    Called on the way back to ring 3 of a process that is not stopped, when
+    :attr:`~harness.signals.state.SignalState.wants_handling`, or when its system call has an
+    ``outcome``.
     """
     signals, handlers = process.signals, 0
     if signals.group.continue_notice:

@@ -137,6 +137,11 @@ class SignalState:
         return bool(self.pending & ~self.blocked)
 
     @property
+    def wants_handling(self) -> bool:
+        """Whether ``do_signal()`` has anything to do, apart from the outcome of a system call."""
+        return self.has_deliverable() or self.saved is not None or self.group.continue_notice
+
+    @property
     def stopped(self) -> bool:
         """Whether the process stands still until ``SIGCONT`` or ``SIGKILL``."""
         return self.group.stop_signal != 0

@@ -54,6 +54,16 @@ class IntervalTimers:
         """The time on the clock of timer ``which``."""
         return {ITIMER_REAL: monotonic, ITIMER_VIRTUAL: self.user_time}.get(which, self.cpu_time)
 
+    @property
+    def armed(self) -> bool:
+        """Whether one of them runs."""
+        return any(timer.deadline is not None for timer in self.timers.values())
+
+    def charge(self, nanoseconds: int) -> None:
+        """The process has run in ring 3 for a while."""
+        self.user_time += nanoseconds
+        self.cpu_time += nanoseconds
+
     def next_deadline(self) -> int | None:
         """When ``ITIMER_REAL`` expires."""
         return self.timers[ITIMER_REAL].deadline

@@ -17,6 +17,7 @@ from kernel_model.lists import Lists
 from kernel_model.mm.mmzone import MemMap
 from kernel_model.mm.page_flags import PG_ACTIVE, PG_LRU, PG_REFERENCED
 
+_LRU: Final = 1 << PG_LRU
 _ACTIVE: Final = 1 << PG_ACTIVE
 _REFERENCED: Final = 1 << PG_REFERENCED
 
@@ -62,17 +63,20 @@ class Lru:
 
     def add(self, page: int) -> None:
         """``lru_cache_add()``: a new frame starts on the inactive list."""
-        if self._memmap.test(page, PG_LRU):
+        words, at = self._words, self._memmap.word(page, self._memmap.flags_word)
+        if words[at] & _LRU:
             return
-        self._memmap.set_bit(page, PG_LRU)
+        words[at] |= _LRU
         self.add_page_to_inactive_list(page)
 
     def delete(self, page: int) -> None:
         """``lru_cache_del()``: off whichever list it is on."""
-        if not self._memmap.test(page, PG_LRU):
+        words, at = self._words, self._memmap.word(page, self._memmap.flags_word)
+        flags = words[at]
+        if not flags & _LRU:
             return
-        self._memmap.clear_bit(page, PG_LRU)
-        if self._memmap.test(page, PG_ACTIVE):
+        words[at] = flags & ~_LRU
+        if flags & _ACTIVE:
             self.del_page_from_active_list(page)
         else:
             self.del_page_from_inactive_list(page)
@@ -86,12 +90,12 @@ class Lru:
 
     def mark_page_accessed(self, page: int) -> None:
         """The second use of an inactive frame activates it."""
-        memmap = self._memmap
-        if memmap.flags(page) & (_ACTIVE | _REFERENCED) == _REFERENCED:
+        words, at = self._words, self._memmap.word(page, self._memmap.flags_word)
+        if words[at] & (_ACTIVE | _REFERENCED) == _REFERENCED:
             self.activate_page(page)
-            memmap.clear_bit(page, PG_REFERENCED)
+            words[at] &= ~_REFERENCED
         else:
-            memmap.set_bit(page, PG_REFERENCED)
+            words[at] |= _REFERENCED
 
     def pages(self, head: int) -> Iterator[int]:
         """The frames of one list, most recent first."""

@@ -15,6 +15,7 @@ import pytest
 
 from harness.diff import diff
 from harness.machine import GuestDied, Machine
+from harness.verdict import Verdict
 from kernel_model.arch_i386.highmem import KmType
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.fork import CLONE_VM
@@ -411,3 +412,18 @@ def test_msync_needs_one_of_its_two_flushes() -> None:
         stage.msync()
     assert set(made) == set(both)
     assert stage.dirty_again() == "P W U A"
+
+
+@pytest.mark.book("3.8", "4.4")
+@pytest.mark.parametrize("call", ["fork.py dup_mmap flush_tlb_mm", ""])
+def test_the_comparison_names_a_fork_without_its_flush(call: str) -> None:
+    """The CPU may still write to what the parent shares with its child now."""
+    stage = Stage("2-level")
+    stage.written()
+    with forgotten(*(flush_calls()[name] for name in [call] if name)):
+        stage.fork()
+    findings = diff(stage.world.machine).findings
+    assert {finding.verdict for finding in findings} <= {Verdict.MISSING_FLUSH}
+    pages = {va for finding in findings for va in range(finding.va, finding.end, PAGE)}
+    assert (AT in pages) == bool(call)
+    assert bool(pages) == bool(call)

@@ -300,6 +300,14 @@ TestFrames = pytest.mark.book("2.6", "6.1", "6.2", "6.3", "6.4", "6.5")(FrameMac
 # -- planted faults ------------------------------------------------------------------------------
 
 
+class ScarceMachine(FrameMachine):
+    """The smallest machine, with so little free that watermarks decide many an answer."""
+
+    @initialize()
+    def boot(self) -> None:  # type: ignore[override]
+        FrameMachine.boot(self, name="uniform", room=20)
+
+
 def a_single_frame_comes_back_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Announcer.frame_given_back
 
@@ -425,6 +433,16 @@ def a_frame_stays_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PageCache, "remove_inode_page", only_off_the_chain)
 
 
+def check_that_it_is_found(machine: type[FrameMachine]) -> None:
+    with pytest.raises((AssertionError, MmucheckError)):
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=600, derandomize=True, database=None, phases=[Phase.generate]
+            ),
+        )
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -436,8 +454,6 @@ def a_frame_stays_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
         the_wrong_half_is_kept,
         free_pages_counts_one_too_many,
         a_freed_frame_is_lost,
-        watermarks_are_too_high,
-        watermarks_are_ignored,
         a_mapped_page_loses_its_frame,
         a_frame_read_back_is_not_held,
         a_frame_stays_in_the_cache,
@@ -447,10 +463,12 @@ def test_planted_faults_are_found(
     fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault(monkeypatch)
-    with pytest.raises((AssertionError, MmucheckError)):
-        run_state_machine_as_test(
-            FrameMachine,
-            settings=settings(
-                max_examples=600, derandomize=True, database=None, phases=[Phase.generate]
-            ),
-        )
+    check_that_it_is_found(FrameMachine)
+
+
+@pytest.mark.parametrize("fault", [watermarks_are_too_high, watermarks_are_ignored])
+def test_faults_of_the_watermarks_are_found_where_little_is_free(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+    check_that_it_is_found(ScarceMachine)

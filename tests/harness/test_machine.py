@@ -8,6 +8,7 @@ import pytest
 from harness.architecture import CR4_PAE, CR4_PGE, CR4_PSE
 from harness.guests import guest_path
 from harness.machine import GUEST_VARIANTS, GuestDied, GuestStopped, Limits, Machine
+from kernel_model.arch_i386.processor import X86_CR4_OSFXSR, X86_CR4_OSXMMEXCPT
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput, MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR
@@ -47,6 +48,7 @@ def test_the_guest_boots_the_kernel(config: KernelConfig) -> None:
     assert control.write_protect
     assert control.cr3 == SWAPPER_PG_DIR
     expected = CR4_PSE * features.pse | CR4_PGE * features.pge | CR4_PAE * config.pae
+    expected |= (X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT) * features.fxsr
     assert control.cr4 == expected == machine.kernel.statics.mmu_cr4_features
 
 

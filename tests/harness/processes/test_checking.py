@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Comparing while programs run: clean runs are clean, and each planted fault is named."""
+
+from functools import partial
+
+import pytest
+
+from harness.guests import guest_path
+from harness.machine import Machine
+from harness.processes.checking import Check, CheckFailed
+from harness.processes.linux import Linux, Setup
+from kernel_model.config import KernelConfig
+from kernel_model.kernel import Kernel
+from kernel_model.mm.memory.fault import FaultHandler
+from tests.harness.frame_accounting import check_machine
+from tests.kernel_model.mm.user_spaces import UserSpaces
+
+RW, PRESENT = 2, 1
+
+
+def machine_with(name: str, check: Check) -> Linux:
+    machine = Machine(Kernel(KernelConfig(ram=16 << 20, swap_pages=256)))
+    files = {b"/program": guest_path(name).read_bytes()}
+    return Linux(machine, Setup(files=files, check=check))
+
+
+def run(linux: Linux) -> None:
+    linux.run(linux.start(b"/program", [b"program"]))
+
+
+@pytest.mark.parametrize("name", ["hello", "hello_pie", "signal_children", "write_text"])
+def test_a_clean_run_is_clean(name: str) -> None:
+    linux = machine_with(name, Check.FULL)
+    spaces = UserSpaces(linux.kernel)
+    free = spaces.free_frames()
+    run(linux)
+    linux.close()
+    assert linux.checker.pages >= 2
+    assert linux.checker.spaces >= 2
+    assert spaces.free_frames() == free
+    check_machine(linux.kernel, linux.machine.ledger)
+
+
+def test_nothing_is_looked_at_unasked() -> None:
+    linux = machine_with("hello", Check.NONE)
+    run(linux)
+    assert (linux.checker.pages, linux.checker.spaces) == (0, 0)
+
+
+@pytest.mark.parametrize("bits", [PRESENT, RW, 0x1000], ids=["present", "writable", "frame"])
+def test_planted_entry_that_is_not_what_was_meant(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only in the table: what was announced is right."""
+    linux = machine_with("hello", Check.FAULTS)
+    process = linux.start(b"/program", [b"program"])
+    original, ram = FaultHandler._map, linux.kernel.ram
+
+    def planted(*arguments: int, **more: bool) -> None:
+        original(*arguments, **more)  # type: ignore[arg-type]
+        ptep = arguments[3]
+        ram.write32(ptep, ram.read32(ptep) ^ bits)
+
+    monkeypatch.setattr(
+        linux.kernel.memory.faults, "_map", partial(planted, linux.kernel.memory.faults)
+    )
+    with pytest.raises(CheckFailed, match=r"0x[0-9a-f]{8} of 0x.*user (read|write): intent"):
+        linux.run(process)
