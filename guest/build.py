@@ -66,6 +66,7 @@ USER_PROGRAMS: Final = (
     "read_at",
     "read_kernel",
     "read_null",
+    "sha256",
     "signal_children",
     "signal_faults",
     "signal_frames",
@@ -76,7 +77,7 @@ USER_PROGRAMS: Final = (
     "write_null",
     "write_text",
 )
-STATIC_PIE_PROGRAMS: Final = ("hello",)
+STATIC_PIE_PROGRAMS: Final = ("hello", "sha256")
 """Ring-3 programs that are also built as ``NAME_pie``."""
 
 COMPILER: Final = (
