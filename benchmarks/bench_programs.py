@@ -12,9 +12,9 @@ run by the host's own CPU. Time is CPU time; all ways take turns.
 import hashlib
 import os
 import random
+import shutil
 import subprocess
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -38,13 +38,11 @@ MOST_OF_MAPPED_IN_ADVANCE = 1.3
 class Sum:
     """A program that prints the sum of ``/big``, or of its standard input."""
 
-    def __init__(self, program: Path, arguments: Iterable[str], tree: Path) -> None:
-        self._program = program.read_bytes()
-        self._arguments = list(arguments)
+    def __init__(self, program: Path, argv: list[str], tree: Path) -> None:
+        self._argv = argv
         self._tree = tree
-        self._native = tree / "program"
-        self._native.write_bytes(self._program)
-        self._native.chmod(0o755)
+        shutil.copy(program, tree / "program")
+        (tree / "program").chmod(0o755)
         (tree / "big").write_bytes(DATA)
 
     def on_model(self, check: Check, *, map_in_advance: bool = False) -> float:
@@ -54,14 +52,13 @@ class Sum:
             machine,
             Setup(
                 self._tree,
-                input=b"" if self._arguments else DATA,
+                input=DATA,
                 output=output.extend,
                 limits=Limits(seconds=0),
                 check=check,
             ),
         )
-        argv = [b"program", *map(os.fsencode, self._arguments)]
-        process = linux.start(b"/program", argv)
+        process = linux.start(b"/program", [os.fsencode(text) for text in self._argv])
         if map_in_advance:
             map_all(linux, process)
         start = time.process_time()
@@ -77,10 +74,9 @@ class Sum:
             return 0.0
         before = os.times()
         with (self._tree / "big").open("rb") as big:
-            argv = ["program", *self._arguments]
             done = subprocess.run(
-                argv,
-                executable=self._native,
+                self._argv,
+                executable=self._tree / "program",
                 cwd=self._tree,
                 stdin=big,
                 capture_output=True,
@@ -130,9 +126,9 @@ def compare(benchmark: BenchmarkFixture, program: Sum) -> None:
 
 @pytest.mark.timeout(600)
 def test_busybox_sha256sum(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    compare(benchmark, Sum(packages.program("busybox"), ["sha256sum", "big"], tmp_path))
+    compare(benchmark, Sum(packages.program("busybox"), ["busybox", "sha256sum", "big"], tmp_path))
 
 
 @pytest.mark.timeout(600)
 def test_own_sha256(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    compare(benchmark, Sum(guest_path("sha256"), [], tmp_path))
+    compare(benchmark, Sum(guest_path("sha256"), ["sha256"], tmp_path))
