@@ -114,6 +114,7 @@ class SpaceMachine:
 
     def switch(self, pid: int) -> None:
         self.spaces.enter(self.pgds[pid])
+        assert self.machine.cpu.read_cr3() == self.pgds[pid], "CR3 has another space"
 
     def exit(self, pid: int) -> None:
         self.spaces.exit(self.pgds.pop(pid))

@@ -42,6 +42,8 @@ mapped = st.integers(0, 5).map(lambda number: f"map+{number}")
 places = st.one_of(mapped, mapped, mapped, st.sampled_from(["heap+0", "heap+1"]))
 counts = st.integers(1, 4)
 """Few pages, so that calls meet."""
+targets = st.integers(0, 11).map(lambda number: f"map+{number}")
+"""More room, for what moves may not overlap with where it was."""
 prots = st.sampled_from(["rw-", "rw-", "rw-", "rwx", "r-x", "r--", "---"])
 kinds = st.sampled_from(
     ["zeros private", "zeros private", "zeros shared"]
@@ -140,7 +142,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         got = self.calls.sys_mprotect(first * PAGE, pages * PAGE, PROTS[prot])
         assert got == self.space.mprotect(first, pages, PROTS[prot])
 
-    @call(at=places, old=counts, new=counts, to=st.one_of(mapped, st.just("anywhere")))
+    @call(at=places, old=counts, new=counts, to=st.one_of(targets, st.just("anywhere")))
     def mremap(self, at: str, old: int, new: int, to: str) -> None:
         first, fixed = self.number(at), to != "anywhere"
         target = self.number(to) if fixed else None
