@@ -59,13 +59,16 @@ images that walk structures."""
 USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
 USER_PROGRAMS: Final = (
     "access",
+    "greedy",
     "hello",
+    "hostile_calls",
     "jump_kernel",
     "jump_null",
     "port_io",
     "read_at",
     "read_kernel",
     "read_null",
+    "sha256",
     "signal_children",
     "signal_faults",
     "signal_frames",
@@ -85,7 +88,7 @@ CONFORMANCE_SOURCES: Final = tuple(
         *("descriptors.c", "console.c", "builtin.c"),
     )
 )
-STATIC_PIE_PROGRAMS: Final = ("hello",)
+STATIC_PIE_PROGRAMS: Final = ("hello", "sha256")
 """Ring-3 programs that are also built as ``NAME_pie``."""
 
 COMPILER: Final = (

@@ -5,6 +5,7 @@
 #include "types.h"
 
 #define SYS_exit 1
+#define SYS_read 3
 #define SYS_write 4
 
 static inline int syscall3(int number, u32 first, u32 second, u32 third)

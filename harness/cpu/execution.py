@@ -32,11 +32,12 @@ from harness.cpu.context import BASE, HIDDEN_IO_BREAKPOINT, SavedContext
 from harness.cpu.interface import CpuError, Stop, StopReason
 from harness.cpu.supervisor import OutsideRam, SupervisorFault, SupervisorMemory
 from harness.cpu.watch import watch
-from harness.traps import DEBUG, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
+from harness.traps import DEBUG, EFLAGS_VM, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
 from kernel_model.ram import Ram
 
 _COUNTED_SLICE: Final = 20_000_000
 """Instructions between two looks at the clock when they are counted; 0.2 s."""
+_COUNT_WITHOUT_END: Final = 1 << 62
 _NOTHING_IN_FLIGHT: Final = 0xFFFFFFFF
 _MASK: Final = 0xFFFFFFFF
 
@@ -110,6 +111,7 @@ class Execution:
         self.running = False
         self.deadline = 0.0
         self.counting = False
+        """Whether Unicorn counts instructions: from the first limit on, for good."""
         self._max_instructions = 0
         self._timeout_seconds = 0.0
         self._callbacks = self._add_hooks()
@@ -145,7 +147,7 @@ class Execution:
             # Code translated by a run without a limit would go on running uncounted.
             library.control(self._handle, ctypes.c_int(library.CTL_TB_FLUSH))
         self._reason = self._error = self._access = None
-        self.counting = bool(max_instructions)
+        self.counting = self.counting or bool(max_instructions)
         self._max_instructions, self._timeout_seconds = max_instructions, timeout_seconds
         self.deadline = time.monotonic() + timeout_seconds if timeout_seconds else 0.0
         watch.ensure_running()
@@ -153,7 +155,7 @@ class Execution:
         try:
             return self._run()
         finally:
-            context.running = self.counting = False
+            context.running = False
 
     def start_nested(self, eip: int) -> StopReason:
         """Run from ``eip`` while the guest waits for its hypercall or trap to be served.
@@ -206,6 +208,9 @@ class Execution:
         library.reg_read(self._handle, _EIP, self._eip_reference)
         self._interrupted = False
         self.running = True
+        if self.counting and not count:
+            # Told to count no more, Unicorn may stand still at an instruction for ever.
+            count = _COUNT_WITHOUT_END
         error = library.start(self._handle, self._eip.value, 0, 0, count)
         self.running = False
         self._context.latched = False
@@ -317,7 +322,9 @@ class Execution:
 
     @property
     def _iopl(self) -> int:
-        return self._context.words[self._context.layout.eflags] >> 12 & 3
+        eflags: int = self._context.words[self._context.layout.eflags]
+        # In virtual-8086 mode the bitmap decides, whatever IOPL is.
+        return 0 if eflags & EFLAGS_VM else eflags >> 12 & 3
 
     def _out_length(self) -> int:
         """Bytes of the ``out`` behind which EIP stands: with the port in it, or in DX."""

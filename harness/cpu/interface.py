@@ -98,6 +98,8 @@ class Cpu(Protocol):
     ram: Ram
     model: str
     hypercall_port: int
+    virtual_8086: bool
+    """Whether ring 3 may be in virtual-8086 mode; if not, being there is a #GP."""
     on_trap: Callable[[int, int, bool], None]
     """``(vector, error_code, software)``; ``software`` is true for ``int n``."""
     on_hypercall: Callable[[], None]

@@ -86,6 +86,7 @@ class UnicornCpu:
         self.ram = ram
         self.model = model
         self.hypercall_port = HYPERCALL_PORT
+        self.virtual_8086 = True
         layout = calibrate()
         self._uc = _open(ram, model)
         self._handle = ctypes.cast(self._uc._uch, ctypes.c_void_p)

@@ -30,7 +30,7 @@ from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
 from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
 from harness.processes.programs import Found, Programs
-from harness.processes.scheduler import Scheduler
+from harness.processes.scheduler import TIMER_VECTOR, Scheduler
 from harness.processes.signalling import Signalling
 from harness.processes.tls import ThreadAreas
 from harness.processes.watching import Trace, Watching
@@ -83,6 +83,7 @@ class Linux:
     def __init__(self, machine: Machine, setup: Setup) -> None:
         self.machine = machine
         self.kernel = machine.kernel
+        machine.cpu.virtual_8086 = False
         self.setup = setup
         self.clock = VirtualClock()
         self.names = Names()
@@ -153,7 +154,12 @@ class Linux:
         return ended
 
     def close(self) -> None:
-        """Give back what the machine holds: every process, every cached program."""
+        """Give back what the machine holds: every process, every cached program.
+
+        A limit may have stopped the CPU in ring 3; an interrupt takes it out of there.
+        """
+        if self.machine.cpu.ring:
+            self.machine.cpu.interrupt(TIMER_VECTOR)
         for process in list(self.processes.values()):
             if process.alive:
                 self.scheduler.enter(process)

@@ -7,17 +7,30 @@ What can fail: ``ENOENT`` for a process that is no more.
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
 from harness.vfs.open_file import OpenFile
+from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.proc import PROC_FILES
 from kernel_model.proc.pid import maps_text, status_text
+from kernel_model.structs.sched import RLIMIT_RSS
 
 if TYPE_CHECKING:
     from harness.processes.linux import Linux
     from harness.processes.process import Process
+
+
+_STATES: Final = {"R": "running", "S": "sleeping", "T": "stopped", "Z": "zombie"}
+
+
+def _state(process: "Process") -> str:
+    if not process.alive:
+        return "Z"
+    if process.signals.stopped:
+        return "T"
+    return "R" if process.waiting is None else "S"
 
 
 class ProcTexts:
@@ -30,6 +43,7 @@ class ProcTexts:
             proc.texts[name.encode()] = lambda file=file: file.text(linux.kernel).encode()  # type: ignore[misc]
         proc.process_texts |= {
             b"maps": self._maps,
+            b"stat": self._stat,
             b"status": self._status,
             b"cmdline": lambda pid: self._process(pid).cmdline,
             b"comm": lambda pid: self._process(pid).comm + b"\n",
@@ -47,16 +61,34 @@ class ProcTexts:
 
     def _status(self, pid: int) -> bytes:
         process = self._process(pid)
-        state = "T (stopped)" if process.signals.stopped else "R (running)"
-        if not process.alive:
-            state = "Z (zombie)"
+        name, letter = process.comm.decode("latin-1"), _state(process)
         text = (
-            f"Name:\t{process.comm.decode('latin-1')}\nState:\t{state}\nTgid:\t{process.tgid}\n"
+            f"Name:\t{name}\nState:\t{letter} ({_STATES[letter]})\nTgid:\t{process.tgid}\n"
             f"Pid:\t{pid}\nPPid:\t{process.parent}\n"
         )
         if process.mm:
             text += status_text(self._linux.kernel.spaces.areas, process.mm)
         return text.encode("latin-1")
+
+    def _stat(self, pid: int) -> bytes:
+        """The 39 fields of 2.4; times, and what no process here has, are 0."""
+        process = self._process(pid)
+        view, children, signals = process.view, process.children_faults, process.signals
+        fields = [process.parent, process.group, process.session, 0, -1, 0]
+        fields += [view.min_flt, children[0], view.maj_flt, children[1], 0, 0, 0, 0]
+        fields += [15 - process.nice, process.nice, 0, 0, 0]
+        fields += [*self._memory(process), 0, 0, signals.pending, signals.blocked, 0, 0, 0, 0, 0]
+        fields += [process.exit_signal, 0]
+        words = " ".join(str(int(field)) for field in fields)
+        return b"%d (%s) %s %s\n" % (pid, process.comm, _state(process).encode(), words.encode())
+
+    def _memory(self, process: "Process") -> list[int]:
+        """Bytes, resident pages and their limit, code and stack of an address space."""
+        limit = process.view.rlim[RLIMIT_RSS].rlim_cur
+        if not process.mm:
+            return [0, 0, limit, 0, 0, 0]
+        mm = self._linux.kernel.spaces.areas.mm(process.mm)
+        return [mm.total_vm * PAGE_SIZE, mm.rss, limit, mm.start_code, mm.end_code, mm.start_stack]
 
     # -- what links and directories show ---------------------------------------------------------
 

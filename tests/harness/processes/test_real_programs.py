@@ -81,6 +81,8 @@ BUSYBOX_SH = {
     "rm a; cat d; stat -c '%a %h %s' c e; mkdir -p x/y; cd x/y && rmdir ../y; ls ..",
     "substitution": "a=$(seq 1 100 | awk '{ s += $1 } END { print s }'); echo $a `echo in`",
     "script": "sh data/below/deep/script 1 2; data/below/deep/run 3 4",
+    "itself in /proc": "cut -d ' ' -f 2,3 /proc/self/stat; cat /proc/self/comm /proc/self/cmdline; "
+    "readlink /proc/self/exe | grep -c '^/.*busybox$'",
     "loop": "i=0; while [ $i -lt 500 ]; do i=$((i+1)); done; echo $i",
     "broken pipe": "yes | head -n 2; seq 1 20000 | head -n 1",
     "errors": "no-such-command; echo $?; ./data; echo $?; echo x > no/such; echo $?",
@@ -90,8 +92,6 @@ BUSYBOX_SH = {
 
 BASH = {
     "loop": "for ((i = 0; i < 300; i++)); do ((s += i * i)); done; echo $s",
-    "array of 3,000": "a=(); for ((i = 0; i < 3000; i++)); do a[i]=$((i * 7)); done; "
-    "echo ${#a[@]} ${a[2999]} ${a[@]:10:5}",
     "associative array": "declare -A m=([x]=1 [y]=2); m[z]=3; for k in x z; do echo ${m[$k]}; done",
     "subshells": "x=1; (x=2; echo $x; (exit 5)); echo $? $x; ( : ) && echo yes",
     "here-document": "cat <<X; read -r a b <<<'one two'; echo $b\n$((6 * 7)) `echo in`\nX\n",
@@ -132,6 +132,10 @@ OTHERS = {
 }
 
 
+CHECKS = pytest.mark.parametrize(
+    "check", [Check.NONE, pytest.param(Check.FULL, marks=pytest.mark.slow)]
+)
+
 FAULTS = {
     "busybox echo": ("busybox", "echo", "hi"),
     "busybox ls": ("busybox", "ls", "data"),
@@ -167,13 +171,18 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 
 def equal(
-    tree: Tree, program: str, *arguments: str, data: bytes = b"", config: KernelConfig | None = None
+    tree: Tree,
+    program: str,
+    *arguments: str,
+    data: bytes = b"",
+    config: KernelConfig | None = None,
+    check: Check = Check.FULL,
 ) -> Run:
-    """Both runs, compared; meanwhile the model's is checked in full."""
+    """Both runs, compared."""
     packages.program(program)
     argv = [f"bin/{program}", *arguments]
     native = tree.natively(argv, data)
-    run = tree.on_model(argv, data, config)
+    run = tree.on_model(argv, data, config, check)
     assert (run.outcome.status, run.outcome.error) == (native.status, native.error)
     same = run.outcome.output == native.output
     assert same, f"{run.outcome.output[:500]!r} instead of {native.output[:500]!r}"
@@ -182,17 +191,20 @@ def equal(
 
 @pytest.mark.parametrize("name", BUSYBOX)
 def test_busybox(tree: Tree, name: str) -> None:
-    equal(tree, "busybox", *shlex.split(BUSYBOX[name]), data=INPUTS.get(name, b""))
+    arguments = shlex.split(BUSYBOX[name])
+    equal(tree, "busybox", *arguments, data=INPUTS.get(name, b""), check=Check.NONE)
 
 
+@CHECKS
 @pytest.mark.parametrize("name", BUSYBOX_SH)
-def test_the_shell_of_busybox(tree: Tree, name: str) -> None:
-    equal(tree, "busybox", "sh", "-c", BUSYBOX_SH[name])
+def test_the_shell_of_busybox(tree: Tree, name: str, check: Check) -> None:
+    equal(tree, "busybox", "sh", "-c", BUSYBOX_SH[name], check=check)
 
 
+@CHECKS
 @pytest.mark.parametrize("name", BASH)
-def test_bash(tree: Tree, name: str) -> None:
-    equal(tree, "bash", "-c", BASH[name])
+def test_bash(tree: Tree, name: str, check: Check) -> None:
+    equal(tree, "bash", "-c", BASH[name], check=check)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -232,7 +244,19 @@ def test_8_mib_of_ram(tree: Tree) -> None:
 
 @pytest.mark.parametrize("config", MACHINES, ids=MACHINES)
 def test_other_page_tables_and_high_memory(tree: Tree, config: str) -> None:
-    equal(tree, "bash", "-c", EVERY_SHELL, config=MACHINES[config])
+    equal(tree, "bash", "-c", EVERY_SHELL, config=MACHINES[config], check=Check.NONE)
+
+
+def test_ps_finds_every_process(tree: Tree) -> None:
+    """Read from ``/proc/PID/stat`` and ``cmdline``: its parent sleeps, it runs."""
+    packages.program("busybox")
+    command = "sleep 9 & bin/busybox ps -o pid,ppid,stat,args; kill $!"
+    output = tree.on_model(["bin/busybox", "sh", "-c", command]).outcome.output
+    lines = [line.split(None, 3) for line in output.decode().splitlines()[1:]]
+    assert [(pid, ppid, stat[0]) for pid, ppid, stat, _ in lines] == [
+        *(("2", "1", "S"), ("3", "2", "S"), ("4", "2", "R")),
+    ]
+    assert lines[2][3] == "bin/busybox ps -o pid,ppid,stat,args"
 
 
 # -- page faults ---------------------------------------------------------------------------------
@@ -257,7 +281,7 @@ def test_pages_are_touched_as_on_the_host(tree: Tree, name: str) -> None:
     program, *arguments = FAULTS[name]
     packages.program(program)
     argv = [f"bin/{program}", *arguments]
-    run = tree.on_model(argv, check=Check.NONE)
+    run = equal(tree, program, *arguments, check=Check.NONE)
     reads = {address for address, code in run.faults if address < STACKS and not code & WRITE}
     others = len(run.faults) - len(reads)
     around = len({address // FAULT_AROUND for address in reads})

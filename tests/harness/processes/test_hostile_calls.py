@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Thousands of system calls of a real process, with arguments that nobody should pass.
+
+Our own program makes them on the CPU; user memory is whatever the calls before have left of it.
+Each ends in a number, a signal, or a process that has ended; nothing is raised, nothing outside
+the root is read or written, and when all is over the machine has every frame again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import harness.processes
+from harness.guests import guest_path
+from harness.machine import Limits
+from harness.processes.linux import Setup
+from harness.processes.scheduler import Deadlock
+from harness.vfs.quota import Quota
+from tests.harness.processes.hostile_calls import Calls
+from tests.harness.processes.one_machine import PROGRAM, OneMachine
+from tests.harness.vfs.ours import checksum
+from tests.harness.vfs.reference import populate
+
+CALLS = 5000
+MANY_CALLS = 200_000
+CALLS_OF_A_RUN = 120
+SECRET = b"nothing in here may ever be seen by a program"
+LIMITS = Limits(instructions=2_000_000, seconds=30)
+
+
+@dataclass
+class Campaign:
+    """What has happened so far."""
+
+    calls: int = 0
+    results: Counter[int] = field(default_factory=Counter)
+    names: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    runs: int = 0
+
+    def traced(self, line: str) -> None:
+        self.results[min(int(line.rpartition(" = ")[2]), 0)] += 1
+
+
+@pytest.fixture(scope="module")
+def machine() -> OneMachine:
+    return OneMachine()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with ways out of it, and a secret that lies there."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    root.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_bytes(SECRET)
+    populate(root)
+    (root / "outside").symlink_to(outside)
+    (root / "beside").symlink_to("../outside")
+    return root
+
+
+def setup(root: Path, calls: Calls, campaign: Campaign) -> Setup:
+    text = guest_path("write_text").read_bytes()
+    files = {
+        PROGRAM: guest_path("hostile_calls").read_bytes(),
+        b"/bin/text": text,
+        b"/bin/spoilt": text[:200],
+        b"/bin/script": b"#!/bin/text one two\n",
+        b"/bin/loop": b"#!/bin/loop\n",
+    }
+    quota = Quota(max_pages=256, max_inodes=200, max_files=100)
+    return Setup(
+        root, files, input=calls.input(), limits=LIMITS, quota=quota, trace=campaign.traced
+    )
+
+
+def one_run(machine: OneMachine, root: Path, source: Random, campaign: Campaign) -> None:
+    calls = Calls(source).hostile(CALLS_OF_A_RUN)
+    with machine.nothing_left(), machine.linux(setup(root, calls, campaign)) as linux:
+        process = linux.start(PROGRAM, [b"program"])
+        try:
+            ended = linux.run(process)
+            campaign.kinds[f"signal {ended.signal}" if ended.signal else "exit"] += 1
+        except Deadlock:
+            campaign.kinds["deadlock"] += 1
+        except harness.machine.GuestStopped as stopped:
+            assert "instructions" in str(stopped)
+            campaign.kinds["stopped"] += 1
+    campaign.runs += 1
+    campaign.calls += linux.calls.total()
+    campaign.names += linux.calls
+    memory = bytes(machine.machine.ram.buffer)
+    assert memory.find(SECRET) < 0, "the secret has been read"
+
+
+def campaign(machine: OneMachine, root: Path, seed: int, count: int) -> Campaign:
+    """Make at least ``count`` calls."""
+    campaign = Campaign()
+    before = checksum(root.parent)
+    while campaign.calls < count:
+        source = Random(f"{seed} {campaign.runs}")
+        try:
+            one_run(machine, root, source, campaign)
+        except Exception as error:
+            raise AssertionError(f"run {campaign.runs} of seed {seed}: {error}") from error
+    assert checksum(root.parent) == before, "a file of the host has changed"
+    return campaign
+
+
+def test_hostile_calls_do_no_harm(machine: OneMachine, root: Path) -> None:
+    done = campaign(machine, root, 1, CALLS)
+    assert done.calls >= CALLS
+    assert done.results[0] > CALLS // 10, "too few calls succeed to prove anything"
+    assert len(done.results) > 20, "too few kinds of errors"
+    assert len(done.names) > 200, "too few different calls"
