@@ -6,8 +6,9 @@ Models linux-2.4.22 ``kernel/fork.c: do_fork()``, ``kernel/exit.c: do_exit()`` a
 outside; :meth:`Linux.run` ends when no process is left.
 
 What can fail: :class:`~kernel_model.errors.BadInput` for a first program that cannot be run,
-:class:`~harness.machine.GuestStopped` at a limit, :class:`~harness.machine.GuestDied` for what
-kills the kernel itself. Whatever a program does wrong is its own affair: an error or a signal.
+:class:`~harness.machine.GuestStopped` at a limit, or when the kernel would retry for ever,
+:class:`~harness.machine.GuestDied` for what kills the kernel itself. Whatever a program does wrong
+is its own affair: an error or a signal.
 """
 
 import errno
@@ -19,12 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.binfmt_elf import ElfLoader, NoMemory
-from harness.machine import Limits, Machine
+from harness.cpu import Stop, StopReason
+from harness.machine import GuestStopped, Limits, Machine
 from harness.processes.births import Births
 from harness.processes.clock import VirtualClock
 from harness.processes.deaths import Deaths
 from harness.processes.driver import Driver
-from harness.processes.limits import RunLimits
+from harness.processes.limits import INSTRUCTIONS_OF_A_CALL, RunLimits
 from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
 from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
@@ -43,7 +45,7 @@ from harness.vfs.failure import fail
 from harness.vfs.filesystem import FileSystem
 from harness.vfs.quota import Quota
 from kernel_model.arch_i386.signal import SIGKILL, SigInfo
-from kernel_model.errors import BadInput
+from kernel_model.errors import BadInput, EndlessLoop
 from kernel_model.proc import meminfo
 from kernel_model.structs.fs import FMODE_READ
 
@@ -131,6 +133,8 @@ class Linux:
         forced, faults.force_sig_info = faults.force_sig_info, self._force_sig_info
         try:
             self.scheduler.run()
+        except EndlessLoop as loop:
+            raise GuestStopped(StopReason(Stop.STUCK, str(loop))) from loop
         finally:
             machine.on_trap, faults.force_sig_info = handler, forced
         ended = self.last_ended.get(process.pid)
@@ -214,6 +218,8 @@ class Linux:
         number = int(regs.orig_eax)
         name = NAMES.get(number, f"call {number}")
         self.calls[name] += 1
+        self.scheduler.instructions += INSTRUCTIONS_OF_A_CALL
+        self.limits.check_instructions(self.scheduler.instructions)
         call = ALL_CALLS.get(number)
         if call is None:
             self.unknown_calls[name] += 1
