@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.binfmt_elf import ElfLoader, NoMemory
+from harness.binfmt_elf import ElfLoader, NoMemory, TooManyArguments
 from harness.cpu import Stop, StopReason
+from harness.elf import BadElf
 from harness.machine import GuestStopped, Limits, Machine
 from harness.processes.births import Births
 from harness.processes.clock import VirtualClock
@@ -175,6 +176,10 @@ class Linux:
                 self.deaths.exit(process, Ended(0, SIGKILL))
                 return
             raise BadInput(str(error)) from error
+        except (BadElf, TooManyArguments) as error:
+            if process.has_executed or process.parent_process is not None:
+                fail(errno.E2BIG if isinstance(error, TooManyArguments) else errno.ENOEXEC)
+            raise
         finally:
             if file:
                 self.kernel.files.fput(file)
@@ -260,6 +265,10 @@ class Linux:
         return min([*deadlines, *([] if timer is None else [timer])], default=None)
 
     def expire_timers(self) -> None:
+        """Time has leapt while nobody could run; should it leap for ever, the limits see it."""
+        self.scheduler.instructions += INSTRUCTIONS_OF_A_CALL
+        self.limits.check_instructions(self.scheduler.instructions)
+        self.limits.check_time()
         self.signalling.expire_timers()
 
     # -- what system calls ask of the machine ------------------------------------------------------
