@@ -30,8 +30,9 @@ from tests.harness.vfs.reference import populate
 CALLS = 5000
 MANY_CALLS = 200_000
 CALLS_OF_A_RUN = 120
+READ, OPEN = 3, 5
 SECRET = b"nothing in here may ever be seen by a program"
-LIMITS = Limits(instructions=2_000_000, seconds=30)
+LIMITS = Limits(instructions=500_000, seconds=30)
 
 
 @dataclass
@@ -81,8 +82,18 @@ def setup(root: Path, calls: Calls, campaign: Campaign) -> Setup:
     )
 
 
+def look_outside(calls: Calls) -> None:
+    """Whoever could get out of the root would read the secret."""
+    buffer = calls.put(bytes(64))
+    for descriptor, path in enumerate((b"outside/secret", b"beside/secret"), 3):
+        calls.call(OPEN, calls.put(path + b"\0"), 0)
+        calls.call(READ, descriptor, buffer, len(SECRET))
+
+
 def one_run(machine: OneMachine, root: Path, source: Random, campaign: Campaign) -> None:
-    calls = Calls(source).hostile(CALLS_OF_A_RUN)
+    calls = Calls(source)
+    look_outside(calls)
+    calls.hostile(CALLS_OF_A_RUN)
     with machine.nothing_left(), machine.linux(setup(root, calls, campaign)) as linux:
         process = linux.start(PROGRAM, [b"program"])
         try:
@@ -195,5 +206,5 @@ def test_an_exception_would_be_noticed(
     machine: OneMachine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(DescriptorTable, "get_raw", lambda self, number: self._files[number])
-    with pytest.raises(AssertionError, match="run . of seed 1"):
+    with pytest.raises(AssertionError, match=r"run \d of seed 1"):
         campaign(OneMachine(), root, 1, CALLS)

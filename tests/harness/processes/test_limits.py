@@ -10,6 +10,7 @@ from harness.processes.deaths import Deaths
 from harness.processes.linux import Setup
 from harness.processes.scheduler import Deadlock
 from kernel_model.errors import EndlessLoop
+from kernel_model.mm.mmzone import for_each_zone
 from tests.harness.processes.one_machine import MIB, PROGRAM, OneMachine, Outcome
 
 ENOMEM = 12
@@ -85,6 +86,26 @@ def test_processes_without_end_get_eagain(
     assert any(line.endswith("fork = -11") for line in traced)
     born = {line.split()[-1] for line in traced} - {"0", "-11"}
     assert len(born) == 19
+
+
+@pytest.mark.book("4.3")
+def test_a_page_may_go_while_its_table_is_copied(
+    machine: OneMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child's page table takes the last memory: a page of the program's file is dropped."""
+    kernel = machine.kernel
+    zones = [kernel.allocator.zone(zone.vaddr) for zone in for_each_zone(kernel.image)]
+    pte_alloc = kernel.memory.tables.pte_alloc
+
+    def with_the_last_memory(pgd: int, vaddr: int) -> int:
+        for zone in zones * 4:
+            kernel.vmscan.refill_inactive(1000)
+            kernel.swapper.swap_out(zone)
+        return pte_alloc(pgd, vaddr)
+
+    monkeypatch.setattr(births, "MAX_PROCESSES", 3)
+    monkeypatch.setattr(kernel.memory.tables, "pte_alloc", with_the_last_memory)
+    assert "the limit on instructions" in str(greedy(machine, b"fork").stopped)
 
 
 @pytest.mark.slow
