@@ -5,8 +5,8 @@ Models linux-2.4.22 ``fs/binfmt_elf.c``: ``load_elf_binary()``, ``elf_map()``, `
 ``padzero()``, ``create_elf_tables()``. The program's file is mapped, and its pages come as they
 are touched; only the stack's first page and the end of the data are written here.
 
-What can fail: :class:`NoMemory`, and then the process has no program any more: the old one is
-gone by then.
+What can fail: :class:`TooManyArguments` and :class:`~harness.elf.BadElf`, and the process goes on
+with its old program; :class:`NoMemory`, and it has none any more: the old one is gone by then.
 """
 
 import struct
@@ -54,6 +54,13 @@ class NoMemory(BadInput):
         self.error = error
 
 
+class TooManyArguments(BadInput):
+    """The arguments and the environment are longer than the 32 pages that there are for them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: the arguments are longer than 128 KiB: pass fewer")
+
+
 class ElfLoader:
     """``load_elf_binary()`` of one machine."""
 
@@ -81,7 +88,7 @@ class ElfLoader:
             if error := exec_.copy_strings(bprm, strings):
                 exec_.free_arg_pages(bprm)
                 if error == -E2BIG:
-                    raise BadInput(f"{name}: the arguments are longer than 128 KiB: pass fewer")
+                    raise TooManyArguments(name)
                 raise NoMemory(name, error)
         if error := exec_.exec_mmap():
             exec_.free_arg_pages(bprm)

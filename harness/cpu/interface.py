@@ -35,6 +35,7 @@ class Stop(enum.Enum):
     LIMIT_INSTRUCTIONS = "the limit on instructions was reached"
     TIMEOUT = "the limit on time was reached"
     INTERRUPTED = "a signal interrupted it"
+    STUCK = "its kernel would never come back"
     DIED = "the guest died"
 
 

@@ -41,14 +41,35 @@ class Deaths:
             mm = process.mm
             return max(int(self._kernel.spaces.areas.mm(mm).total_vm) if mm else 0, 1)
 
-        def kill() -> None:
-            # Until it dies, it may use the last frames.
-            process.view.flags |= PF_MEMALLOC | PF_MEMDIE
-            process.send_signal(SIGKILL)
-
-        candidate = Candidate(process.pid, name, 0, kill=kill, measure=total_vm)
+        candidate = Candidate(process.pid, name, 0, measure=total_vm)
+        candidate.kill = lambda: self._kill_for_memory(candidate)
         self._candidates[process.pid] = candidate
         self._kernel.oom_killer.processes.append(candidate)
+
+    def _kill_for_memory(self, candidate: Candidate) -> None:
+        """Everyone in the victim's address space dies: the current process when its call ends.
+
+        The others would run while the allocation yields; here they end at once. So does, instead
+        of a second victim, a first one that has not come to die. Until it dies, a victim may use
+        the last frames.
+        """
+        candidate.dying = False
+        scheduler, registers = self._linux.scheduler, self._linux.machine.cpu.registers
+        current, stack = scheduler.current, registers.esp
+        alive = [process for process in self._linux.processes.values() if process.alive]
+        mm = self._linux.processes[candidate.pid].mm
+        late = [p for p in alive if p.view.flags & PF_MEMDIE and p is not current]
+        for process in late or [p for p in alive if p.mm == mm]:
+            process.view.flags |= PF_MEMALLOC | PF_MEMDIE
+            if process is current:
+                process.send_signal(SIGKILL)
+            else:
+                scheduler.enter(process)
+                self.exit(process, Ended(0, SIGKILL))
+        scheduler.enter(current)
+        registers.esp = stack
+        # The dead leave little but page tables, which would wait on the quicklists.
+        self._kernel.page_tables.check_pgt_cache(0, 0)
 
     # -- ending --------------------------------------------------------------------------------
 

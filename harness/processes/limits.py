@@ -2,9 +2,13 @@
 """What ends a run of programs that does not end by itself."""
 
 import time
+from typing import Final
 
 from harness.cpu import Stop, StopReason
 from harness.machine import GuestStopped, Limits
+
+INSTRUCTIONS_OF_A_CALL: Final = 500
+"""What a system call counts for: code of ring 0 that it runs restarts the emulator's count."""
 
 
 class RunLimits:
@@ -25,3 +29,7 @@ class RunLimits:
     def check_time(self) -> None:
         if self._end and time.monotonic() >= self._end:
             raise GuestStopped(StopReason(Stop.TIMEOUT, f"{self._seconds:g} s"))
+
+    def check_instructions(self, instructions: int) -> None:
+        if self.instructions and instructions >= self.instructions:
+            raise GuestStopped(StopReason(Stop.LIMIT_INSTRUCTIONS, f"{self.instructions}"))

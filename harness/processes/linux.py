@@ -6,8 +6,9 @@ Models linux-2.4.22 ``kernel/fork.c: do_fork()``, ``kernel/exit.c: do_exit()`` a
 outside; :meth:`Linux.run` ends when no process is left.
 
 What can fail: :class:`~kernel_model.errors.BadInput` for a first program that cannot be run,
-:class:`~harness.machine.GuestStopped` at a limit, :class:`~harness.machine.GuestDied` for what
-kills the kernel itself. Whatever a program does wrong is its own affair: an error or a signal.
+:class:`~harness.machine.GuestStopped` at a limit, or when the kernel would retry for ever,
+:class:`~harness.machine.GuestDied` for what kills the kernel itself. Whatever a program does wrong
+is its own affair: an error or a signal.
 """
 
 import errno
@@ -18,14 +19,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.binfmt_elf import ElfLoader, NoMemory
-from harness.machine import Limits, Machine
+from harness.binfmt_elf import ElfLoader, NoMemory, TooManyArguments
+from harness.cpu import Stop, StopReason
+from harness.elf import BadElf
+from harness.machine import GuestStopped, Limits, Machine
 from harness.processes.births import Births
 from harness.processes.checking import Check, Checker
 from harness.processes.clock import VirtualClock
 from harness.processes.deaths import Deaths
 from harness.processes.driver import Driver
-from harness.processes.limits import RunLimits
+from harness.processes.limits import INSTRUCTIONS_OF_A_CALL, RunLimits
 from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
 from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
@@ -47,7 +50,7 @@ from harness.vfs.proc import path_of
 from harness.vfs.quota import Quota
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.signal import SIGKILL, SigInfo
-from kernel_model.errors import BadInput
+from kernel_model.errors import BadInput, EndlessLoop
 from kernel_model.proc import meminfo
 from kernel_model.structs.fs import FMODE_READ
 
@@ -146,6 +149,8 @@ class Linux:
         forced, faults.force_sig_info = faults.force_sig_info, self._force_sig_info
         try:
             self.scheduler.run()
+        except EndlessLoop as loop:
+            raise GuestStopped(StopReason(Stop.STUCK, str(loop))) from loop
         finally:
             machine.on_trap, machine.on_fault = handler, watcher
             faults.force_sig_info = forced
@@ -188,6 +193,10 @@ class Linux:
                 self.deaths.exit(process, Ended(0, SIGKILL))
                 return
             raise BadInput(str(error)) from error
+        except (BadElf, TooManyArguments) as error:
+            if process.has_executed or process.parent_process is not None:
+                fail(errno.E2BIG if isinstance(error, TooManyArguments) else errno.ENOEXEC)
+            raise
         finally:
             if file:
                 self.kernel.files.fput(file)
@@ -232,6 +241,8 @@ class Linux:
         number = int(regs.orig_eax)
         name = NAMES.get(number, f"call {number}")
         self.calls[name] += 1
+        self.scheduler.instructions += INSTRUCTIONS_OF_A_CALL
+        self.limits.check_instructions(self.scheduler.instructions)
         call = ALL_CALLS.get(number)
         if call is None:
             self.unknown_calls[name] += 1
@@ -281,6 +292,10 @@ class Linux:
         return min([*deadlines, *([] if timer is None else [timer])], default=None)
 
     def expire_timers(self) -> None:
+        """Time has leapt while nobody could run; should it leap for ever, the limits see it."""
+        self.scheduler.instructions += INSTRUCTIONS_OF_A_CALL
+        self.limits.check_instructions(self.scheduler.instructions)
+        self.limits.check_time()
         self.signalling.expire_timers()
 
     # -- what system calls ask of the machine ------------------------------------------------------

@@ -82,7 +82,7 @@ class Programs:
 
 def _script_line(start: bytes) -> list[bytes]:
     """The interpreter of a script, and its one argument if there is one."""
-    line = start[2:].partition(b"\n")[0].strip(b" \t")
+    line = start[2:].partition(b"\n")[0].partition(b"\0")[0].strip(b" \t")
     words = line.split(None, 1)
     if not words:
         fail(errno.ENOEXEC)

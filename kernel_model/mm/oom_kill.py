@@ -85,19 +85,22 @@ class OomKiller:
         self._image = image
         self.processes: list[Candidate] = []
 
-    def out_of_memory(self) -> None:
+    def out_of_memory(self) -> bool:
         """Kill somebody, unless swap has room left: then reclaim was only unlucky.
+
+        Returns whether somebody was killed, whose memory will be there soon.
 
         The kernel also waits until it failed ten times in the course of seconds; nothing here
         takes time, so the first failure counts.
         """
         if self._image.statics.nr_swap_pages > 0:
-            return
+            return False
         if not self.processes or any(process.dying for process in self.processes):
-            return
+            return False
         chosen = select_bad_process(self.processes)
         if chosen is None:
             raise KernelPanic("Out of memory and no killable processes...")
         self._image.printk(f"<3>Out of Memory: Killed process {chosen.pid} ({chosen.name}).\n")
         chosen.dying = True
         chosen.kill()
+        return True

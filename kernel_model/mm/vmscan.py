@@ -37,7 +37,8 @@ from kernel_model.mm.swap_state import SwapCache
 DEF_PRIORITY: Final = 6
 SWAP_CLUSTER_MAX: Final = 32
 _FRUITLESS_YIELDS: Final = 4
-"""Yields in a row without one more free frame, after which nothing will ever change."""
+"""Yields in a row without one more free frame or page on its way to swap, after which nothing
+will ever change."""
 
 SwapOut = Callable[[Buddy], bool]
 """``swap_out()``: unmap frames of the class zone from processes; whether it got enough."""
@@ -52,7 +53,7 @@ class Vmscan:
         allocator: PageAllocator,
         swap_cache: SwapCache,
         swap_out: SwapOut,
-        out_of_memory: Callable[[], None],
+        out_of_memory: Callable[[], bool],
         kmem_cache_reap: Callable[[int], int] = lambda gfp_mask: 0,
     ) -> None:
         self._kmem_cache_reap = kmem_cache_reap
@@ -71,6 +72,7 @@ class Vmscan:
         self._writepage_word = image.structs.address_space_operations.word("writepage")
         self._fruitless = 0
         self._free_at_last_yield = -1
+        self._slots_at_last_yield = 0
         self.kswapd_awake = False
 
     # -- what the page allocator asks --------------------------------------------------------
@@ -82,9 +84,10 @@ class Vmscan:
     def yield_cpu(self) -> None:
         """Others run: kswapd, and whoever the out-of-memory killer chose dies."""
         self.kswapd()
-        free = self._allocator.nr_free_pages()
-        self._fruitless = self._fruitless + 1 if free <= self._free_at_last_yield else 0
-        self._free_at_last_yield = free
+        free, slots = self._allocator.nr_free_pages(), int(self._statics.nr_swap_pages)
+        fruitless = free <= self._free_at_last_yield and slots >= self._slots_at_last_yield
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        self._free_at_last_yield, self._slots_at_last_yield = free, slots
         if self._fruitless >= _FRUITLESS_YIELDS:
             self._fruitless = 0
             raise EndlessLoop("__alloc_pages: nothing can be reclaimed and nobody will free any")
@@ -97,7 +100,8 @@ class Vmscan:
             wanted = self.shrink_caches(zone, priority, gfp_mask, wanted)
             if wanted <= 0:
                 return 1
-        self._out_of_memory()
+        if self._out_of_memory():
+            self._fruitless = 0
         return 0
 
     # -- shrinking -----------------------------------------------------------------------------

@@ -70,6 +70,9 @@ class PageCopier:
                     return -1
                 distance = dst_pte - src_pte
             pte = entries.entry(src_pte)
+            if not pte:
+                # A clean page of a file, dropped when the page table was allocated.
+                continue
             if not pte_present(pte):
                 self._areas.swap_duplicate(pte)
                 entries.set_pte(src_pte + distance, pte)

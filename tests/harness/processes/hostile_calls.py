@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""System calls with arguments that nobody should pass, as ``guest/user/hostile_calls.c`` reads them.
+"""System calls with arguments that nobody should pass, for ``guest/user/hostile_calls.c`` to make.
 
 Each argument is mostly of the kind that its name tells, so that calls get far enough to do harm.
 """

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from harness.cpu import Stop
-from harness.machine import GuestStopped, Limits, Machine
+from harness.machine import GuestStopped, Machine
 from harness.processes.linux import Linux, Setup
 from harness.processes.process import Ended, Process
 from kernel_model.config import KernelConfig
