@@ -65,9 +65,10 @@ def fetch() -> None:
     (CACHE / "state/status").touch()
     (CACHE / "apt.conf").write_text(_CONFIGURATION.format(CACHE), encoding="utf-8")
     # A list that cannot be had is no reason to stop: the others may be all that is needed.
-    _run(["apt-get", "--quiet=2", "update"], check=False)
+    said = _run(["apt-get", "--quiet=2", "update"], check=False)
     for package in sorted(missing):
-        _run(["apt-get", "--quiet=2", "download", package], check=False)
+        complaint = _run(["apt-get", "--quiet=2", "download", package], check=False)
+        said = said or complaint
     archives = sorted((CACHE / "debs").glob("*.deb"))
     for archive in archives:
         _run(["dpkg-deb", "--extract", str(archive), str(CACHE / "root")])
@@ -75,10 +76,11 @@ def fetch() -> None:
         shutil.rmtree(CACHE / directory)
     absent = sorted(name for name in PROGRAMS if not _place(name).is_file())
     if absent:
-        raise NoPackages(f"the package client gave no {', '.join(absent)}")
+        raise NoPackages(f"the package client gave no {', '.join(absent)}: {said}")
 
 
-def _run(command: list[str], *, check: bool = True) -> None:
+def _run(command: list[str], *, check: bool = True) -> str:
+    """Run a command; the first of its complaints."""
     environment = os.environ | {"APT_CONFIG": str(CACHE / "apt.conf"), "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -92,9 +94,10 @@ def _run(command: list[str], *, check: bool = True) -> None:
         )
     except subprocess.TimeoutExpired:
         raise NoPackages(f"{command[0]} gave no answer in {SECONDS} s") from None
+    said = (done.stderr.decode(errors="replace").strip().splitlines() or [""])[0]
     if check and done.returncode:
-        text = done.stderr.decode(errors="replace").strip() or f"status {done.returncode}"
-        raise NoPackages(f"{command[0]}: {text.splitlines()[-1]}")
+        raise NoPackages(f"{command[0]}: {said or f'status {done.returncode}'}")
+    return said
 
 
 def _place(name: str) -> Path:
