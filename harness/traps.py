@@ -24,13 +24,11 @@ from typing import Any, Final, Protocol
 from harness.cpu.context import (
     BASE,
     DESCRIPTOR_BIG,
-    EFLAGS_ARITHMETIC,
     FLAGS,
     HIDDEN_ADDSEG,
     HIDDEN_CPL,
     HIDDEN_INHIBIT_IRQ,
     LIMIT,
-    SEGMENT_NAMES,
     SavedContext,
 )
 from harness.cpu.interface import Stop, StopReason
@@ -43,6 +41,7 @@ from harness.cpu.supervisor import (
 )
 from harness.redelivery import EFLAGS_RF, FAULTS, FRAMES, Arrival, Redelivery, Stack
 from harness.redelivery import HAS_ERROR_CODE as HAS_ERROR_CODE
+from harness.virtual_8086 import EFLAGS_VM, leave_virtual_8086
 from kernel_model.ram import PAGE_SIZE, Ram
 
 DIVIDE_ERROR: Final = 0
@@ -60,14 +59,9 @@ PAGE_FAULT: Final = 14
 _NAMES: Final = "#DE #DB NMI #BP #OF #BR #UD #NM #DF #CSO #TS #NP #SS #GP #PF #15 #MF #AC #MC #XM"
 MNEMONICS: Final[dict[int, str]] = dict(enumerate(_NAMES.split()))
 _CONTRIBUTORY: Final = frozenset({0, 10, 11, 12, 13})
-_USER_CS, _USER_CODE = 0x23, 0x00CFFB00
-_USER_DS, _USER_DATA = 0x2B, 0x00CFF300
-"""Selectors and descriptor flags of ring 3, as Linux's GDT has them."""
 _EFLAGS_TF: Final = 1 << 8
 _EFLAGS_IF: Final = 1 << 9
-_EFLAGS_IOPL: Final = 3 << 12
 _EFLAGS_NT: Final = 1 << 14
-EFLAGS_VM: Final = 1 << 17
 _CLEARED: Final = _EFLAGS_TF | _EFLAGS_NT | EFLAGS_RF | EFLAGS_VM
 
 _INTERRUPT_GATE: Final = 0xE
@@ -210,7 +204,7 @@ class Delivery:
         if eflags & EFLAGS_VM:
             if self._cpu.virtual_8086:
                 raise _NotModelled("virtual-8086 mode is not modelled")
-            eflags = self._leave_virtual_8086(eflags)
+            eflags = leave_virtual_8086(context, eflags)
             vector, error_code, software = GENERAL_PROTECTION, 0, False
         arrival = self._recall(vector, software) or self._decide(vector, software)
         frame = [words[layout.eip], words[self._cs], eflags]
@@ -237,24 +231,6 @@ class Delivery:
         words[layout.eip] = arrival.eip
         words[layout.eflags] &= arrival.kept_eflags
         context.dirty = True
-
-    def _leave_virtual_8086(self, eflags: int) -> int:
-        """Be in flat segments of ring 3 instead. Returns EFLAGS.
-
-        This emulator's IRET enters the mode from every ring, IOPL and all, where the i386 looks
-        at VM in ring 0 only: there the selectors of such a frame make the IRET fault.
-        """
-        context = self._context
-        words, layout = context.words, context.layout
-        for name in SEGMENT_NAMES:
-            flat = (_USER_CS, _USER_CODE) if name == "cs" else (_USER_DS, _USER_DATA)
-            place = layout.segment(name)
-            words[place], words[place + FLAGS] = flat
-            words[place + BASE], words[place + LIMIT] = 0, _MASK
-        words[layout.hidden] &= ~(EFLAGS_VM | _EFLAGS_IOPL)
-        words[layout.hidden] = context.hidden_after(_USER_CODE, 0, _USER_DATA)
-        context.write_eflags(eflags & EFLAGS_ARITHMETIC | _EFLAGS_IF)
-        return context.read_eflags()
 
     def _recall(self, vector: int, software: bool) -> Arrival | None:
         """What :meth:`_decide` said last time, if nothing that it looked at has changed."""

@@ -32,7 +32,8 @@ from harness.cpu.context import BASE, HIDDEN_IO_BREAKPOINT, SavedContext
 from harness.cpu.interface import CpuError, Stop, StopReason
 from harness.cpu.supervisor import OutsideRam, SupervisorFault, SupervisorMemory
 from harness.cpu.watch import watch
-from harness.traps import DEBUG, EFLAGS_VM, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
+from harness.traps import DEBUG, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
+from harness.virtual_8086 import EFLAGS_VM
 from kernel_model.ram import Ram
 
 _COUNTED_SLICE: Final = 20_000_000
