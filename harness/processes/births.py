@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.processes.linux import Linux
 
 CSIGNAL: Final = 0xFF
+LAST_SIGNAL: Final = 64
 CLONE_VM: Final = 0x00000100
 CLONE_FS: Final = 0x00000200
 CLONE_FILES: Final = 0x00000400
@@ -106,7 +107,7 @@ class Births:
             personality=parent.personality,
             nice=parent.nice,
             no_new_privileges=parent.no_new_privileges,
-            exit_signal=flags & CSIGNAL,
+            exit_signal=_exit_signal(flags),
         )
         self._copy_thread(parent, child, stack)
         self._register(child)
@@ -135,6 +136,12 @@ class Births:
     def undo(self, child: Process) -> None:
         """The child does not come to be after all."""
         self._linux.deaths.vanish(child)
+
+
+def _exit_signal(flags: int) -> int:
+    """What the parent is sent at the end; a number that is no signal goes to nobody."""
+    signal = flags & CSIGNAL
+    return signal if signal <= LAST_SIGNAL else 0
 
 
 def _first_steps(child: Process) -> Call:

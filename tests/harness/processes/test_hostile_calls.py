@@ -7,6 +7,7 @@ the root is read or written, and when all is over the machine has every frame ag
 """
 
 import os
+import struct
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_many_more_hostile_calls(machine: OneMachine, root: Path) -> None:
 # -- one call at a time ----------------------------------------------------------------------------
 
 E2BIG, ENOEXEC, ENOENT, EFAULT = 7, 8, 2, 14
-EXECVE = 11
+EXECVE, CLONE, NANOSLEEP = 11, 120, 162
 
 
 def results(machine: OneMachine, calls: Calls, files: dict[bytes, bytes]) -> list[str]:
@@ -187,6 +188,15 @@ def test_programs_that_cannot_be_run_are_an_error(machine: OneMachine, tmp_path:
         f"execve = -{ENOEXEC}",
         f"execve = -{ENOEXEC}",
     ]
+
+
+def test_a_child_that_sends_no_signal_there_is_ends(machine: OneMachine) -> None:
+    """``clone()`` with 255 in the place of ``SIGCHLD``."""
+    calls = Calls(Random(0))
+    calls.call(CLONE, 0xFF)
+    for _ in range(8):
+        calls.call(NANOSLEEP, calls.put(struct.pack("<II", 1, 0)), 0)
+    assert any("nanosleep" in line for line in results(machine, calls, {}))
 
 
 # -- planted faults --------------------------------------------------------------------------------
