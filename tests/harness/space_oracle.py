@@ -184,6 +184,9 @@ class Space:
         old, new = -(-self.brk // PAGE), -(-brk // PAGE)
         if new < old:
             self.munmap(new, old - new)
+        elif new > old and not self.free(old, new - old + 1):
+            # A page more must be free, so that the heap never touches what is above it.
+            return self.brk
         self.put(old, [Page(READ | WRITE | EXEC) for _ in range(new - old)])
         self.brk = brk
         return brk
