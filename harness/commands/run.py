@@ -37,7 +37,7 @@ _MAX_SWAP: Final = 2 << 30
 _ENVIRONMENT: Final = ("PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/")
 _STANDARD_INPUT: Final = 0
 _WORDS: Final = {
-    "instructions": "instructions, in whole slices",
+    "instructions": "instructions, about",
     "peak_frames": "frames in use at most",
 }
 

@@ -28,7 +28,7 @@ from harness.processes.checking import Check, Checker
 from harness.processes.clock import VirtualClock
 from harness.processes.deaths import Deaths
 from harness.processes.driver import Driver
-from harness.processes.limits import INSTRUCTIONS_OF_A_CALL, RunLimits
+from harness.processes.limits import RunLimits
 from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
 from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
@@ -241,8 +241,6 @@ class Linux:
         number = int(regs.orig_eax)
         name = NAMES.get(number, f"call {number}")
         self.calls[name] += 1
-        self.scheduler.instructions += INSTRUCTIONS_OF_A_CALL
-        self.limits.check_instructions(self.scheduler.instructions)
         call = ALL_CALLS.get(number)
         if call is None:
             self.unknown_calls[name] += 1
@@ -292,10 +290,6 @@ class Linux:
         return min([*deadlines, *([] if timer is None else [timer])], default=None)
 
     def expire_timers(self) -> None:
-        """Time has leapt while nobody could run; should it leap for ever, the limits see it."""
-        self.scheduler.instructions += INSTRUCTIONS_OF_A_CALL
-        self.limits.check_instructions(self.scheduler.instructions)
-        self.limits.check_time()
         self.signalling.expire_timers()
 
     # -- what system calls ask of the machine ------------------------------------------------------

@@ -22,6 +22,7 @@ from harness.cpu import Stop, StopReason
 from harness.machine import GuestDied, GuestStopped
 from harness.processes.clock import SLICE_NANOSECONDS, TRAP_NANOSECONDS
 from harness.processes.driver import WAITS, Driver
+from harness.processes.limits import INSTRUCTIONS_OF_A_CALL
 from harness.processes.process import Process, State
 from harness.processes.tls import FIRST_ENTRY
 from harness.syscalls.requests import RestartSystemCall
@@ -60,11 +61,13 @@ class Scheduler:
         self._fpu_owner: Process | None = None
         """Whose FPU state, FS and GS the CPU holds."""
         self._slice_used_up = False
+        self._uncounted = 0
+        """Instructions that system calls stand for, since the current process came."""
         self._counting = linux.setup.count
         self._dead_tasks: list[int] = []
         self.switches = 0
         self.instructions = 0
-        """Those of whole slices, once they are counted."""
+        """Those of whole slices, once they are counted, and what system calls stand for."""
         suffix = "" if linux.kernel.config.features.fxsr else "_fnsave"
         self._switch_to = machine.symbol(f"switch_to{suffix}")
         self._save_fpu = machine.symbol(f"save_fpu{suffix}")
@@ -215,7 +218,15 @@ class Scheduler:
         """Where the way back to ring 3 goes on when a selector of the process is no good; or 0."""
         return self._kernel.exception_table.search(regs.eip) if vector in _SELECTOR_TRAPS else 0
 
+    def _spend(self, instructions: int) -> None:
+        """Let limits and the time slice know of what the emulator does not count."""
+        self.instructions += instructions
+        self._uncounted += instructions
+        self._slice_used_up |= self._uncounted >= SLICE_INSTRUCTIONS
+        self._linux.limits.check_instructions(self.instructions)
+
     def _system_call(self, process: Process) -> None:
+        self._spend(INSTRUCTIONS_OF_A_CALL)
         call = self._linux.system_call(process)
         self._carry_on(process, lambda: self._driver.start(process, call), call)
 
@@ -276,7 +287,7 @@ class Scheduler:
             process = self.current
             if process is not None and not self._slice_used_up and self._returns(process):
                 return process
-            self._slice_used_up = False
+            self._slice_used_up, self._uncounted = False, 0
             candidates = [p for p in self._queue if p.alive]
             if not candidates:
                 return None
@@ -324,4 +335,7 @@ class Scheduler:
         else:
             names = ", ".join(f"{p.pid} ({p.comm.decode('latin-1')})" for p in waiting)
             raise Deadlock(f"every process waits, and nothing can wake one: {names}")
+        # Should time leap for ever, the limits see it.
+        self._spend(INSTRUCTIONS_OF_A_CALL)
+        self._linux.limits.check_time()
         self._linux.expire_timers()
