@@ -7,6 +7,8 @@ import pytest
 from kernel_model.arch_i386.fixmap import PKMAP_BASE, fixed_addresses
 from kernel_model.arch_i386.layout import zone_sizes
 from kernel_model.arch_i386.processor import (
+    X86_CR4_OSFXSR,
+    X86_CR4_OSXMMEXCPT,
     X86_CR4_PAE,
     X86_CR4_PGE,
     X86_CR4_PSE,
@@ -160,6 +162,7 @@ def test_the_tlb_is_flushed_after_each_change_of_the_tables(model: str, highmem:
     assert at_load != 0
     assert at_end == (EMPTY_ZERO_PAGE | 1 if kernel.config.pae else 0)
     cr4 = features.pse * X86_CR4_PSE | features.pge * X86_CR4_PGE | kernel.config.pae * X86_CR4_PAE
+    cr4 |= features.fxsr * (X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
     assert processor.read_cr4() == kernel.statics.mmu_cr4_features == cr4
     assert processor.read_cr3() == SWAPPER
 

@@ -296,7 +296,7 @@ def one_page_too_far(patch: pytest.MonkeyPatch) -> None:
 def test_dictionaries_find_planted_faults(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     once = settings(
-        max_examples=100,
+        max_examples=1000,
         stateful_step_count=40,
         derandomize=True,
         database=None,
