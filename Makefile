@@ -14,7 +14,7 @@ GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
 BUILD_REQUIRES := import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
-.PHONY: help demo test packages lint bench clean
+.PHONY: help demo test slow packages lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
@@ -25,7 +25,10 @@ demo: $(GUESTS) ## boot the model, run a guest, compare every translation
 	$(BIN)/mmucheck diff
 
 test: $(GUESTS) $(PACKAGES) ## the test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses 8
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m "not slow"
+
+slow: $(GUESTS) $(PACKAGES) ## the tests that take long
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m slow --timeout 600
 
 packages: $(GUESTS) ## try again to fetch the i386 programs that tests run
 	rm -f $(PACKAGES)
