@@ -37,5 +37,5 @@ def test_every_reading_of_every_space_agrees() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 def test_many_longer_programs() -> None:
-    run_state_machine_as_test(SpaceStateMachine, settings=bounded(400, 100))
-    run_state_machine_as_test(EveryReading, settings=bounded(25, 60))
+    run_state_machine_as_test(SpaceStateMachine, settings=bounded(60, 100))
+    run_state_machine_as_test(EveryReading, settings=bounded(4, 60))
