@@ -97,10 +97,11 @@ def test_user_programs_are_linked_where_linux_links_them(built: Path, path: Path
 
 
 @pytest.mark.parametrize("path", PIE, ids=str)
-def test_static_pie_has_only_relative_relocations_and_at_least_one(built: Path, path: Path) -> None:
+def test_static_pie_has_only_relative_relocations(built: Path, path: Path) -> None:
     relative = 8
     with (built / path).open("rb") as file:
         section = ELFFile(file).get_section_by_name(".rel.dyn")
-        kinds = [relocation["r_info_type"] for relocation in section.iter_relocations()]
-    assert kinds
-    assert set(kinds) == {relative}
+        relocations = section.iter_relocations() if section else ()
+        kinds = [relocation["r_info_type"] for relocation in relocations]
+    assert set(kinds) <= {relative}
+    assert kinds or path.stem != "hello_pie", "the program that is there to be relocated"
