@@ -63,8 +63,15 @@ class OneLineErrors(TyperGroup):
             return command()
         sys.exit(_status(command))
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the command line. Typer would end the process silently at Ctrl-C."""
+        try:
+            return super().make_context(*args, **extra)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Typer would end the process silently at Ctrl-C."""
+        """Run the command, and likewise."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import OneLineErrors, app
 from harness.files import open_regular
 
 COMMANDS = {
@@ -59,3 +60,16 @@ def test_ctrl_c_ends_a_comparison_in_one_line() -> None:
         assert process.returncode == 130
         assert error == "mmucheck: interrupted\n"
         assert "agree" not in output
+
+
+def test_ctrl_c_while_the_command_line_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(OneLineErrors, "parse_args", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        app(["doctor"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "mmucheck: interrupted\n"
