@@ -28,7 +28,11 @@ class RunLimits:
 
     def check_time(self) -> None:
         if self._end and time.monotonic() >= self._end:
-            raise GuestStopped(StopReason(Stop.TIMEOUT, f"{self._seconds:g} s"))
+            raise self.out_of_time()
+
+    def out_of_time(self) -> GuestStopped:
+        """Names the whole time, of which a run of the CPU knows only what was left."""
+        return GuestStopped(StopReason(Stop.TIMEOUT, f"{self._seconds:g} s"))
 
     def check_instructions(self, instructions: int) -> None:
         if self.instructions and instructions >= self.instructions:

@@ -179,6 +179,8 @@ class Scheduler:
             if limit and self.instructions >= limit:
                 raise GuestStopped(StopReason(Stop.LIMIT_INSTRUCTIONS, f"{limit}"))
             self._machine.cpu.interrupt(TIMER_VECTOR)
+        elif reason.kind is Stop.TIMEOUT:
+            raise self._linux.limits.out_of_time()
         elif reason.kind is not Stop.HYPERCALL:
             raise GuestStopped(reason)
 
