@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from rich.progress import Progress
 
 from harness.coverage import pages_to_ask
@@ -18,7 +19,7 @@ from harness.cpu.qemu import QemuFailed
 from harness.cpu.qemu_peer import QemuPeer
 from harness.diff_report import MAX_FINDINGS, Report
 from harness.machine import Machine
-from harness.mappings import PAGES
+from harness.mappings import PAGES, Pages
 from harness.mmu_spec import check_pdptes
 from harness.progress import Meter
 from harness.readings import intent as intents
@@ -26,7 +27,7 @@ from harness.readings.cpu_probe import LeftOut, access_pages
 from harness.readings.probe_place import NoPlace
 from harness.readings.reading import QUESTIONS, Reading, disagree, read_pages
 from harness.readings.spec import SpecView
-from harness.verdict import Verdict, Witness, findings
+from harness.verdict import Finding, Verdict, Witness, findings
 
 NAME: Final = "qemu"
 
@@ -66,26 +67,7 @@ def diff_on_qemu(
             untried = str(error)
         meter.finish()
         said = spec.reading(pages)
-        astray = disagree(accessed.answers, said.at(accessed.pages)).any(axis=0)
-        deviating = accessed.pages[astray]
-        meant = Witness(
-            read_pages(intents.NAME, intent, contradicted, spec.registers), intent.rights
-        )
-        held = Witness(spec.reading(contradicted), spec.pages.rights)
-        seen = Witness(accessed)
-        wrong = [
-            *findings(
-                Verdict.MODEL_BUG, contradicted, meant, held, (seen,), spec.walk, np.not_equal
-            ),
-            *findings(
-                Verdict.EMULATOR_BUG,
-                deviating,
-                Witness(said, spec.pages.rights),
-                seen,
-                (),
-                spec.walk,
-            ),
-        ]
+        wrong = _contradictions(spec, intent, contradicted, said, accessed)
     kept = list(islice(wrong, MAX_FINDINGS))
     mode = spec.mode.name if spec.mode else "paging off"
     config = machine.kernel.config
@@ -109,3 +91,23 @@ def diff_on_qemu(
         seconds=time.perf_counter() - began,
         untried=untried,
     )
+
+
+def _contradictions(
+    spec: SpecView,
+    intent: Pages,
+    contradicted: npt.NDArray[np.int64],
+    said: Reading,
+    accessed: Reading,
+) -> list[Finding]:
+    """Where the tables do not hold what is meant, and where QEMU does not do what they say."""
+    astray = disagree(accessed.answers, said.at(accessed.pages)).any(axis=0)
+    deviating = accessed.pages[astray]
+    meant = Witness(read_pages(intents.NAME, intent, contradicted, spec.registers), intent.rights)
+    held = Witness(spec.reading(contradicted), spec.pages.rights)
+    seen, by_manual = Witness(accessed), Witness(said, spec.pages.rights)
+    walk = spec.walk
+    return [
+        *findings(Verdict.MODEL_BUG, contradicted, meant, held, (seen,), walk, np.not_equal),
+        *findings(Verdict.EMULATOR_BUG, deviating, by_manual, seen, (), walk),
+    ]

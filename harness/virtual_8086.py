@@ -9,20 +9,21 @@ so the next trap is turned into that #GP. Nothing here can fail.
 from typing import Final
 
 from harness.cpu.context import BASE, EFLAGS_ARITHMETIC, FLAGS, LIMIT, SEGMENT_NAMES, SavedContext
+from kernel_model.arch_i386.segment import USER_CS, USER_DS
 
 EFLAGS_VM: Final = 1 << 17
 _EFLAGS_IF: Final = 1 << 9
 _EFLAGS_IOPL: Final = 3 << 12
-_USER_CS, _USER_CODE = 0x23, 0x00CFFB00
-_USER_DS, _USER_DATA = 0x2B, 0x00CFF300
-"""Selectors and descriptor flags of ring 3, as Linux's GDT has them."""
+_USER_CODE: Final = 0x00CFFB00
+_USER_DATA: Final = 0x00CFF300
+"""The flags of their descriptors, as Linux's GDT has them."""
 
 
 def leave_virtual_8086(context: SavedContext, eflags: int) -> int:
     """Be in flat segments of ring 3 instead. Returns EFLAGS."""
     words, layout = context.words, context.layout
     for name in SEGMENT_NAMES:
-        flat = (_USER_CS, _USER_CODE) if name == "cs" else (_USER_DS, _USER_DATA)
+        flat = (USER_CS, _USER_CODE) if name == "cs" else (USER_DS, _USER_DATA)
         place = layout.segment(name)
         words[place], words[place + FLAGS] = flat
         words[place + BASE], words[place + LIMIT] = 0, 0xFFFFFFFF

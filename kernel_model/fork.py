@@ -11,7 +11,7 @@ What can fail: 0 or ``-ENOMEM`` when memory is out. A copy that failed half way 
 down again.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errno import ENOMEM
@@ -24,8 +24,7 @@ from kernel_model.mm.mmap.find import VM_RB, Place
 from kernel_model.mm.rbtree import RB_RIGHT_BYTES
 from kernel_model.mm.slab.flags import SLAB_KERNEL
 from kernel_model.structs.mm import VM_DENYWRITE, VM_DONTCOPY, VM_LOCKED
-
-CLONE_VM: Final = 0x00000100
+from kernel_model.structs.sched import CLONE_VM
 
 
 class Fork:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Programs that take without end, by the first letter of the argument:
+ * calls, a child that never stops asking for the time, until its parent has slept and kills it;
  * fork, children that fork too; mmap and brk, touching all they get; overcommit, more than there
  * is; loop; pause; and write, which fills the MiB that the second argument counts, reads them back
  * twice and prints a sum.
@@ -8,8 +9,12 @@
 #include "syscalls.h"
 
 #define SYS_fork 2
+#define SYS_waitpid 7
 #define SYS_pause 29
+#define SYS_kill 37
 #define SYS_brk 45
+#define SYS_gettimeofday 78
+#define SYS_nanosleep 162
 #define SYS_mmap2 192
 #define PAGE 4096u
 #define MIB (1 << 20)
@@ -70,6 +75,20 @@ static void take_by_brk(void)
 	}
 }
 
+/* A call that copies to user memory runs code of ring 0, from which the emulator counts anew. */
+static int outlive_a_child_that_calls(void)
+{
+	u32 moment[2] = {0, 1000};
+	int child = syscall3(SYS_fork, 0, 0, 0), status;
+
+	if (child == 0)
+		for (;;)
+			syscall3(SYS_gettimeofday, (u32)moment, 0, 0);
+	syscall3(SYS_nanosleep, (u32)moment, 0, 0);
+	syscall3(SYS_kill, child, 9, 0);
+	return syscall3(SYS_waitpid, child, (u32)&status, 0) != child || status != 9;
+}
+
 static int fill_and_sum(u32 mib)
 {
 	u32 start = mmap2(mib * MIB), sum = 0;
@@ -92,6 +111,8 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return 2;
 	switch (argv[1][0]) {
+	case 'c':
+		return outlive_a_child_that_calls();
 	case 'f':
 		for (;;)
 			syscall3(SYS_fork, 0, 0, 0);

@@ -17,18 +17,20 @@ from harness.syscalls.requests import Call, CopyToUser, WaitUntil
 from harness.vfs.credentials import Credentials
 from harness.vfs.failure import fail
 from kernel_model.arch_i386.page import TASK_SIZE, virt_to_phys
+from kernel_model.structs.sched import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PARENT,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_VM,
+)
 
 if TYPE_CHECKING:
     from harness.processes.linux import Linux
 
 CSIGNAL: Final = 0xFF
 LAST_SIGNAL: Final = 64
-CLONE_VM: Final = 0x00000100
-CLONE_FS: Final = 0x00000200
-CLONE_FILES: Final = 0x00000400
-CLONE_SIGHAND: Final = 0x00000800
-CLONE_PARENT: Final = 0x00008000
-CLONE_THREAD: Final = 0x00010000
 FIRST_PID: Final = 2
 MAX_PROCESSES: Final = 256
 

@@ -10,15 +10,14 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from harness.processes.process import Ended, Process, State
+from harness.syscalls.processes import WCONTINUED, WUNTRACED
+from kernel_model.arch_i386.signal import SIGKILL
 from kernel_model.mm.gfp import PF_MEMALLOC, PF_MEMDIE
 from kernel_model.mm.oom_kill import Candidate
 
 if TYPE_CHECKING:
     from harness.processes.linux import Linux
 
-WUNTRACED: Final = 2
-WCONTINUED: Final = 8
-SIGKILL: Final = 9
 _CONTINUED: Final = 0xFFFF
 
 
@@ -119,7 +118,6 @@ class Deaths:
         """``release_task()``: the number and the frames go."""
         process.state = State.DEAD
         self._linux.processes.pop(process.pid, None)
-        self._linux.last_ended[process.pid] = process.ended
         self._linux.scheduler.free_later(process.task)
         process.task = 0
 

@@ -31,18 +31,18 @@ from harness.processes.driver import Driver
 from harness.processes.limits import RunLimits
 from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
-from harness.processes.process import FNSAVE_IMAGE, FXSAVE_IMAGE, Ended, Process, State
+from harness.processes.process import Ended, Process, State
 from harness.processes.programs import Found, Programs
 from harness.processes.scheduler import TIMER_VECTOR, Scheduler
 from harness.processes.signalling import Signalling
-from harness.processes.tls import ThreadAreas
 from harness.processes.watching import Trace, Watching
 from harness.signals import kernel_info
 from harness.syscalls.all_calls import ALL_CALLS
 from harness.syscalls.futex_queues import Futexes
-from harness.syscalls.names import NAMES
+from harness.syscalls.names import call_name
 from harness.syscalls.requests import Call
 from harness.syscalls.task import MemoryUse, Names
+from harness.syscalls.tls import ThreadAreas
 from harness.uaccess import UserAccess
 from harness.vfs.failure import fail
 from harness.vfs.filesystem import FileSystem
@@ -98,7 +98,6 @@ class Linux:
             self.files.add_file(path, content, 0o755)
         self.mapped_files = MappedFiles(self.kernel.hostfs)
         self.programs = Programs(self.kernel.config.ram)
-        self.fresh_fpu = FXSAVE_IMAGE if self.kernel.config.features.fxsr else FNSAVE_IMAGE
         self.uaccess = UserAccess(machine)
         self.loader = ElfLoader(self.kernel, self.uaccess)
         self.driver = Driver(self.uaccess, self.clock)
@@ -107,8 +106,6 @@ class Linux:
         self.deaths = Deaths(self)
         self.signalling = Signalling(self)
         self.processes: dict[int, Process] = {}
-        self.last_ended: dict[int, Ended | None] = {}
-        """How each process ended, once it is gone."""
         self.calls: Counter[str] = Counter()
         self.unknown_calls: Counter[str] = Counter()
         self.watching = Watching(self, setup.trace)
@@ -154,9 +151,8 @@ class Linux:
         finally:
             machine.on_trap, machine.on_fault = handler, watcher
             faults.force_sig_info = forced
-        ended = self.last_ended.get(process.pid)
-        assert ended is not None
-        return ended
+        assert process.ended is not None
+        return process.ended
 
     def close(self) -> None:
         """Give back what the machine holds: every process, every cached program.
@@ -239,7 +235,7 @@ class Linux:
         """The call that the registers of ``process`` ask for, counted."""
         regs = process.registers
         number = int(regs.orig_eax)
-        name = NAMES.get(number, f"call {number}")
+        name = call_name(number)
         self.calls[name] += 1
         call = ALL_CALLS.get(number)
         if call is None:
@@ -250,16 +246,11 @@ class Linux:
 
     def returned(self, process: Process, result: int) -> None:
         """A system call has a result."""
-        number = int(process.registers.orig_eax)
-        regs, call = process.registers, ALL_CALLS.get(number)
-        words = (regs.ebx, regs.ecx, regs.edx, regs.esi, regs.edi, regs.ebp)
-        count = call.argument_count if call else 0
-        self.watching.call(process, NAMES.get(number, f"call {number}"), words[:count], result)
+        self.watching.call(process, result)
 
     def _faulted(self, kind: FaultKind, regs: int, error_code: int, cr2: int) -> None:
         """A page fault was served, or became a signal."""
-        eip = int(self.kernel.image.at(self.kernel.image.structs.pt_regs, regs).eip)
-        self.watching.fault(kind, eip, error_code, cr2)
+        self.watching.fault(kind, regs, error_code, cr2)
         if self.scheduler.current is not None:
             self.checker.changed_pages(self.scheduler.current)
 

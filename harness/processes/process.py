@@ -13,13 +13,15 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.processes.tls import FIRST_ENTRY, ThreadAreas
 from harness.signals import SignalState
+from harness.signals.fpstate import fresh_image
 from harness.syscalls.requests import Call, RestartSystemCall, WaitUntil
 from harness.syscalls.task import Limits, Usage
+from harness.syscalls.tls import FIRST_ENTRY, ThreadAreas
 from harness.vfs.descriptors import DescriptorTable
 from harness.vfs.namei import Context
 from kernel_model.arch_i386.page import virt_to_phys
+from kernel_model.arch_i386.segment import USER_CS, USER_DS
 from kernel_model.structs.ptrace import PT_REGS
 from kernel_model.structs.sched import RLIM_NLIMITS, TASK_STRUCT
 
@@ -28,15 +30,7 @@ if TYPE_CHECKING:
 
 PT_REGS_BYTES: Final = PT_REGS.size
 I387: Final = TASK_STRUCT.offset("i387")
-USER_CS: Final = 0x23
-USER_DS: Final = 0x2B
 EFLAGS_IF: Final = 0x202
-FXSAVE_IMAGE: Final = (
-    (0x37F).to_bytes(2, "little") + bytes(22) + (0x1F80).to_bytes(4, "little") + bytes(484)
-)
-"""A fresh FPU as FXSAVE writes it: every exception masked."""
-FNSAVE_IMAGE: Final = b"\x7f\x03\xff\xff\0\0\xff\xff\xff\xff\xff\xff" + bytes(500)
-"""The same as FNSAVE writes it."""
 
 
 class State(enum.Enum):
@@ -234,7 +228,7 @@ class Process:
         regs.xcs, regs.eip, regs.esp, regs.eflags = USER_CS, eip, esp, EFLAGS_IF
         regs.orig_eax = 0xFFFFFFFF
         self.fs_selector = self.gs_selector = 0
-        self.set_fpu_state(self.system.fresh_fpu)
+        self.set_fpu_state(fresh_image(self.has_fxsr))
 
     @property
     def faulted(self) -> tuple[int, int, int]:

@@ -24,8 +24,8 @@ from harness.processes.clock import SLICE_NANOSECONDS, TRAP_NANOSECONDS
 from harness.processes.driver import WAITS, Driver
 from harness.processes.limits import INSTRUCTIONS_OF_A_CALL
 from harness.processes.process import Process, State
-from harness.processes.tls import FIRST_ENTRY
 from harness.syscalls.requests import RestartSystemCall
+from harness.syscalls.tls import FIRST_ENTRY
 from harness.traps import PAGE_FAULT
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errors import MmucheckError

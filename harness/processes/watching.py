@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.mmu_faults import error_code_text
+from harness.syscalls.all_calls import ALL_CALLS
+from harness.syscalls.names import call_name
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.mm.memory.fault import Cause
 
@@ -52,7 +54,7 @@ class Watching:
         used = self._free_before - self._kernel.allocator.nr_free_pages()
         self.peak_frames = max(self.peak_frames, used)
 
-    def fault(self, kind: FaultKind, eip: int, error_code: int, cr2: int) -> None:
+    def fault(self, kind: FaultKind, regs: int, error_code: int, cr2: int) -> None:
         """A page fault was dealt with."""
         self.sample()
         if self._trace is None:
@@ -61,16 +63,23 @@ class Watching:
         cause = next((c.value for c in counts if counts[c] != self._causes[c]), kind.value)
         self._causes = counts.copy()
         who = self._linux.scheduler.current
+        eip = int(self._kernel.image.at(self._kernel.image.structs.pt_regs, regs).eip)
         self._trace(
             f"{who.pid if who else 0} #PF {cr2:#010x} {error_code_text(error_code)}, "
             f"eip {eip:#010x}: {cause}"
         )
 
-    def call(self, process: "Process", name: str, arguments: tuple[int, ...], result: int) -> None:
-        """A system call has its result."""
-        if self._trace is not None:
-            listed = ", ".join(f"{word:#x}" if word > 9 else str(word) for word in arguments)
-            self._trace(f"{process.pid} {name}({listed}) = {result}")
+    def call(self, process: "Process", result: int) -> None:
+        """The system call that the registers of ``process`` asked for has its result."""
+        if self._trace is None:
+            return
+        regs, number = process.registers, int(process.registers.orig_eax)
+        call = ALL_CALLS.get(number)
+        words = (regs.ebx, regs.ecx, regs.edx, regs.esi, regs.edi, regs.ebp)
+        arguments = words[: call.argument_count if call else 0]
+        listed = ", ".join(f"{word:#x}" if word > 9 else str(word) for word in arguments)
+        name = call_name(number)
+        self._trace(f"{process.pid} {name}({listed}) = {result}")
 
     def statistics(self) -> Statistics:
         """The numbers of all programs so far."""

@@ -18,9 +18,8 @@ from harness.signals.siginfo import SigInfo
 from harness.signals.structures import RtSigframe, Sigcontext, Sigframe, SignalStack, Ucontext
 from harness.syscalls.requests import CopyToUser, Part
 from kernel_model.arch_i386.page import TASK_SIZE
+from kernel_model.arch_i386.segment import USER_CS, USER_DS
 
-USER_CS: Final = 0x23
-USER_DS: Final = 0x2B
 EFLAGS_TF: Final = 1 << 8
 EFLAGS_DF: Final = 1 << 10
 EFLAGS_RF: Final = 1 << 16

@@ -12,11 +12,12 @@ from ctypes import sizeof
 from typing import Final
 
 from harness.signals.fpstate import MAGIC_FNSAVE, fresh_image, from_frame
-from harness.signals.frame import COPIED_REGISTERS, USER_CS, USER_DS
+from harness.signals.frame import COPIED_REGISTERS
 from harness.signals.process import SignalledProcess
 from harness.signals.structures import Fpstate, RtSigframe, Sigcontext, Sigframe, SignalStack
 from harness.syscalls.requests import CopyFromUser, Part
 from kernel_model.arch_i386.page import TASK_SIZE
+from kernel_model.arch_i386.segment import USER_CS, USER_DS
 from kernel_model.errors import MmucheckError
 
 RESTORED_EFLAGS: Final = 0x00040DD5

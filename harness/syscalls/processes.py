@@ -14,20 +14,22 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.processes.tls import USER_DESC_BYTES, UserDesc
 from harness.syscalls.requests import Call, Part, WaitUntil
+from harness.syscalls.tls import USER_DESC_BYTES, UserDesc
 from harness.syscalls.user_copy import copy_in, copy_out, copy_path, copy_words_in, signed
+from kernel_model.structs.sched import (
+    CLONE_CHILD_CLEARTID,
+    CLONE_CHILD_SETTID,
+    CLONE_PARENT_SETTID,
+    CLONE_SETTLS,
+    CLONE_VFORK,
+    CLONE_VM,
+)
 
 if TYPE_CHECKING:
     from harness.processes.process import Process
 
 CSIGNAL: Final = 0xFF
-CLONE_VM: Final = 0x00000100
-CLONE_VFORK: Final = 0x00004000
-CLONE_PARENT_SETTID: Final = 0x00100000
-CLONE_SETTLS: Final = 0x00080000
-CLONE_CHILD_CLEARTID: Final = 0x00200000
-CLONE_CHILD_SETTID: Final = 0x01000000
 SIGCHLD: Final = 17
 
 WNOHANG: Final = 1

@@ -14,7 +14,6 @@ from harness.binfmt_elf import ElfLoader
 from harness.elf import load_elf
 from harness.guests import guest_path
 from harness.machine import GUEST_VARIANTS, Machine
-from harness.program_file import ProgramFile
 from harness.uaccess import UserAccess
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.page import TASK_SIZE
@@ -27,6 +26,7 @@ from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from tests.harness.frame_accounting import check_machine
+from tests.harness.program_file import ProgramFile
 from tests.kernel_model.mm.slab_settling import settle
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
@@ -80,7 +80,7 @@ class ProcessMachine:
         assert bool(kernel.highmem.highmem_pages) == (self.config.highmem is not Highmem.NONE)
         self.machine.on_trap = self._end
         kernel.page_faults.force_sig_info = self.signals.append
-        self._watch(kernel)
+        self.machine.on_fault = self._faulted
         self.spaces = UserSpaces(kernel)
         self.program = load_elf(guest_path("access"))
         self.first = self.spaces.start()
@@ -99,15 +99,8 @@ class ProcessMachine:
         assert not self.kernel.spaces.sys_mlockall(MCL_CURRENT)
         return esp
 
-    def _watch(self, kernel: Kernel) -> None:
-        real = kernel.page_faults.do_page_fault
-
-        def do_page_fault(regs: int, error_code: int, address: int) -> FaultKind:
-            kind = real(regs, error_code, address)
-            self.faults.append((error_code, address, kind))
-            return kind
-
-        kernel.page_faults.do_page_fault = do_page_fault  # type: ignore[method-assign]
+    def _faulted(self, kind: FaultKind, _regs: int, error_code: int, address: int) -> None:
+        self.faults.append((error_code, address, kind))
 
     def _end(self, *_: object) -> None:
         self.machine.cpu.stop()

@@ -15,7 +15,6 @@ from zlib import crc32
 from harness.binfmt_elf import ElfLoader, NoMemory
 from harness.elf import load_elf
 from harness.guests import guest_path
-from harness.program_file import ProgramFile
 from harness.uaccess import UserAccess
 from kernel_model.exec import BinaryParameters
 from kernel_model.fork import CLONE_VM
@@ -34,6 +33,7 @@ from tests.harness.process_machine import (
     Content,
     ProcessMachine,
 )
+from tests.harness.program_file import ProgramFile
 
 WRITTEN, ZERO, FILE, SHM, OUT = 0x50000000, 0x51000000, 0x52000000, 0x53000000, 0x54000000
 FRESH, ELSEWHERE, BORDER = 0x55000000, 0x56000000, 0x563FE000

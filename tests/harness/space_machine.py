@@ -23,7 +23,6 @@ from harness.mappings import (
     RIGHT_WRITE,
 )
 from harness.mmu_sweep import sweep
-from harness.program_file import ProgramFile
 from harness.progress import Meter
 from harness.readings import intent
 from harness.readings.cpu_mmu import ask_mmu
@@ -40,6 +39,7 @@ from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from kernel_model.structs.mman import MADV_DONTNEED
 from tests.harness.frame_accounting import check_machine
+from tests.harness.program_file import ProgramFile
 from tests.kernel_model.mm.file_world import Disk
 from tests.kernel_model.mm.user_spaces import UserSpaces
 

@@ -13,15 +13,14 @@ the Intel manual (volume 3A, 4.7) and the book (4.6), not from what the model an
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from harness.binfmt_elf import ElfLoader
 from harness.elf import load_elf
 from harness.guests import guest_path
-from harness.machine import GuestDied, GuestStopped, Limits, Machine
-from harness.program_file import ProgramFile
+from harness.machine import GUEST_VARIANTS, GuestDied, GuestStopped, Limits, Machine
 from harness.uaccess import UserAccess
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.signal import SigInfo
@@ -30,6 +29,7 @@ from kernel_model.kernel import Kernel
 from kernel_model.mm.memory.fault import ZERO_PFN
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from tests.harness.frame_accounting import check_machine
+from tests.harness.program_file import ProgramFile
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
 TABLE = """
@@ -182,7 +182,7 @@ class World:
         self.mm = self.spaces.mm(self.pgd)
         self.program = load_elf(guest_path("access"))
         kernel.page_faults.force_sig_info = self.signals.append
-        self._watch(kernel)
+        self.machine.on_fault = self._faulted
         loader = ElfLoader(kernel, UserAccess(self.machine))
         file = kernel.hostfs.open(ProgramFile(self.program.file), "access", FMODE_READ)
         _, self.esp = loader.load(self.program, file, [b"access"], [])
@@ -190,19 +190,11 @@ class World:
         self.machine.call("bare_read", self.program.symbols["user_read"])  # its text is there
         self.next = 0x50000000
 
-    def _image(self) -> Any:
-        variants = {Highmem.NONE: "nohm", Highmem.GB4: "hm", Highmem.GB64: "pae"}
-        return guest_path("fault_test", variants[self.config.highmem])
+    def _image(self) -> Path:
+        return guest_path("fault_test", GUEST_VARIANTS[self.config.highmem])
 
-    def _watch(self, kernel: Kernel) -> None:
-        real = kernel.page_faults.do_page_fault
-
-        def do_page_fault(regs: int, error_code: int, address: int) -> FaultKind:
-            kind = real(regs, error_code, address)
-            self.faults.append((error_code, address, kind))
-            return kind
-
-        kernel.page_faults.do_page_fault = do_page_fault  # type: ignore[method-assign]
+    def _faulted(self, kind: FaultKind, _regs: int, error_code: int, address: int) -> None:
+        self.faults.append((error_code, address, kind))
 
     def _end(self, *_: object) -> None:
         self.machine.cpu.stop()

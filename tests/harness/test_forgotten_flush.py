@@ -18,10 +18,10 @@ from harness.machine import GuestDied, Machine
 from harness.verdict import Verdict
 from kernel_model.arch_i386.highmem import KmType
 from kernel_model.arch_i386.page import PAGE_OFFSET
-from kernel_model.fork import CLONE_VM
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.filemap.sync import MS_SYNC
 from kernel_model.mm.gfp import GFP_HIGHUSER
+from kernel_model.structs.sched import CLONE_VM
 from tests.harness.flush_calls import flush_calls, forgotten
 from tests.harness.process_machine import (
     ANONYMOUS,

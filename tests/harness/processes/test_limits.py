@@ -59,6 +59,13 @@ def test_a_process_that_nothing_wakes_is_named(machine: OneMachine) -> None:
         machine.run(setup(), [b"greedy", b"pause"])
 
 
+def test_a_process_that_only_calls_gives_way(machine: OneMachine) -> None:
+    """Nothing but its calls ends its time slice: they restart the emulator's count."""
+    ended = greedy(machine, b"calls").ended
+    assert ended is not None
+    assert (ended.status, ended.signal) == (0, 0)
+
+
 @pytest.mark.book("4.8")
 @pytest.mark.parametrize("how", [b"mmap", b"brk"])
 def test_memory_that_is_taken_at_once_ends_in_enomem(machine: OneMachine, how: bytes) -> None:

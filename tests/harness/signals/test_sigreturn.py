@@ -9,9 +9,9 @@ import pytest
 from harness.signals import Died
 from harness.signals import sigreturn as way_back
 from harness.signals.fpstate import Fxsave
-from harness.signals.frame import USER_CS, USER_DS
 from harness.signals.numbers import ALL, SIGSEGV, UNBLOCKABLE
 from harness.signals.structures import Fpstate, RtSigframe, Sigcontext, Sigframe
+from kernel_model.arch_i386.segment import USER_CS, USER_DS
 from tests.harness.signals.ring3 import Ring3
 
 IOPL, IF, NT, VM = 3 << 12, 1 << 9, 1 << 14, 1 << 17

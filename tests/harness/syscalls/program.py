@@ -14,7 +14,6 @@ from typing import Any
 
 from harness.signals import SignalState
 from harness.signals.fpstate import fresh_image
-from harness.signals.frame import USER_CS, USER_DS
 from harness.syscalls.futex_queues import Futexes
 from harness.syscalls.names import NAMES
 from harness.syscalls.requests import (
@@ -34,6 +33,7 @@ from harness.vfs.descriptors import DescriptorTable
 from harness.vfs.filesystem import FileSystem
 from harness.vfs.namei import Context
 from harness.vfs.quota import Quota
+from kernel_model.arch_i386.segment import USER_CS, USER_DS
 from kernel_model.structs.ptrace import PT_REGS
 
 NUMBERS = {name: number for number, name in NAMES.items()}

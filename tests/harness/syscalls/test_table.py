@@ -146,3 +146,8 @@ def test_unknown_calls_have_names() -> None:
 def test_only_what_is_modelled_here_is_in_the_table(name: str) -> None:
     numbers = {call.name for call in TABLE.values()}
     assert (name in numbers) == (name == "read")
+
+
+@pytest.mark.parametrize("module", ["harness.syscalls.all_calls", "harness.signals", "harness.vfs"])
+def test_it_can_be_imported_first(module: str) -> None:
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
