@@ -22,6 +22,8 @@ MIB: Final = 1 << 20
 LOW_RAM_END: Final = 0x9F000
 """End of conventional memory; from here to 1 MiB lie the BIOS and the adapters."""
 MAX_NODES: Final = 4
+RELEASES: Final = ("2.4", "2.6")
+"""Linux 2.4.22 and 2.6.11."""
 MAX_LOW_RAM: Final = 896 * MIB
 DMA_END: Final = 16 * MIB
 NODE_ALIGNMENT: Final = 1024
@@ -125,8 +127,10 @@ class KernelConfig:
             check_image_is_ram(self.e820)
         if self.cpu_model not in CPU_MODELS:
             raise BadConfig(f"unknown CPU model {self.cpu_model!r}: one of {', '.join(CPU_MODELS)}")
-        if self.release not in ("2.4",):
-            raise BadConfig(f"unknown kernel release {self.release!r}: this build models 2.4")
+        if self.release not in RELEASES:
+            raise BadConfig(
+                f"unknown kernel release {self.release!r}: one of {', '.join(RELEASES)}"
+            )
         if self.pae and not self.features.pae:
             raise BadConfig(
                 f"highmem 64G needs PAE, which a {self.cpu_model} lacks: choose pentium2 or later"

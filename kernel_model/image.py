@@ -13,6 +13,7 @@ from kernel_model.config import KernelConfig
 from kernel_model.events import Announcer
 from kernel_model.functions import KernelFunctions
 from kernel_model.ram import PAGE_SIZE, Ram
+from kernel_model.release.constants import CONSTANTS
 from kernel_model.structs import Abi, CType, Structs
 from kernel_model.structs.statics import INIT_TASK_UNION, STATICS, THREAD_SIZE
 
@@ -40,6 +41,7 @@ class KernelImage:
             if e.type == 1
         ]
         self.ram = Ram(max(end for _, end in ranges), [r for r in ranges if r[0] < r[1]])
+        self.constants = CONSTANTS[config.release]
         self.structs = Structs.of(Abi.of(config))
         self.statics: Any = self.structs.kernel_statics.at(self.ram, STATICS)
         self.events = Announcer()

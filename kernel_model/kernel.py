@@ -30,7 +30,7 @@ from kernel_model.arch_i386.setup import register_memory
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.caches import proc_caches_init
 from kernel_model.config import KernelConfig
-from kernel_model.errors import MmucheckError
+from kernel_model.errors import BadConfig, MmucheckError
 from kernel_model.exec import Exec
 from kernel_model.exit import Exit
 from kernel_model.file_memory import FileMemory
@@ -61,6 +61,8 @@ class Kernel:
 
     def __init__(self, config: KernelConfig | None = None) -> None:
         self.config = config or KernelConfig()
+        if self.config.release != "2.4":
+            raise BadConfig(f"kernel {self.config.release} does not boot yet: choose 2.4")
         self.image = KernelImage(self.config)
         self.ram = self.image.ram
         self.statics = self.image.statics

@@ -3,13 +3,16 @@
 
 ``Structs.of(abi)`` gives the structures of a build; each is a
 :class:`~kernel_model.structs.declare.CType` whose ``at(ram, paddr)`` is a view over RAM.
+:mod:`.linux_2_4` and :mod:`.linux_2_6` say which structures their release has.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from kernel_model.config import Highmem, KernelConfig
-from kernel_model.structs import fs, mm, mmzone, ptrace, sched, slab, statics, swap
+from kernel_model.structs import linux_2_4, linux_2_6
 from kernel_model.structs.declare import CType
 
 __all__ = ["Abi", "CType", "Structs"]
@@ -25,6 +28,7 @@ class Abi:
     spinlock_bytes: int = 0
     nr_cpus: int = 1
     debug_slab: bool = False
+    release: str = "2.4"
 
     @classmethod
     def of(cls, config: KernelConfig) -> "Abi":
@@ -35,57 +39,83 @@ class Abi:
             spinlock_bytes=4 if config.smp else config.spinlock_bytes,
             nr_cpus=config.nr_cpus,
             debug_slab=config.debug_slab,
+            release=config.release,
         )
 
 
+_DECLARATIONS: Final[dict[str, Callable[["Structs"], None]]] = {
+    "2.4": linux_2_4.declare,
+    "2.6": linux_2_6.declare,
+}
+
+
 class Structs:
-    """The structures of one build. Make it with :meth:`of`, which keeps one per build."""
+    """The structures of one build. Make it with :meth:`of`, which keeps one per build.
+
+    What both releases have is called here as in 2.4, whatever 2.6 calls it in C. A structure that
+    a release does not have is no attribute.
+    """
+
+    abi: Abi
+    list_head: CType
+    spinlock_t: CType
+    rwlock_t: CType
+    wait_queue_head_t: CType
+    page: CType
+    free_area_t: CType
+    zonelist_t: CType
+    bootmem_data_t: CType
+    vm_struct: CType
+    resource: CType
+    rlimit: CType
+    task_struct: CType
+    kmem_cache_t: CType
+    slab_t: CType
+    cpucache_t: CType
+    cache_sizes_t: CType
+    swap_info_struct: CType
+    rb_node_t: CType
+    rb_root_t: CType
+    rw_semaphore: CType
+    mm_context_t: CType
+    vm_operations_struct: CType
+    vm_area_struct: CType
+    mm_struct: CType
+    address_space_operations: CType
+    address_space: CType
+    semaphore: CType
+    inode_operations: CType
+    shmem_inode_info: CType
+    shmem_sb_info: CType
+    file_operations: CType
+    file: CType
+    qstr: CType
+    dentry: CType
+    inode: CType
+    dentry_stat_t: CType
+    inodes_stat_t: CType
+    page_waiter: CType
+    pt_regs: CType
+    zone_t: CType
+    pg_data_t: CType
+    cpuinfo_x86: CType
+    kernel_statics: CType
+
+    per_cpu_pages: CType
+    per_cpu_pageset: CType
+    page_state: CType
+    kmem_list3: CType
+    array_cache: CType
+    slab_rcu: CType
+    prio_tree_root: CType
+    prio_tree_node: CType
+    anon_vma: CType
+    vm_area_shared: CType
+    radix_tree_root: CType
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
-        self.list_head = mmzone.LIST_HEAD
-        self.spinlock_t = mmzone.spinlock_t(abi)
-        self.rwlock_t = mmzone.rwlock_t(abi)
-        self.wait_queue_head_t = mmzone.wait_queue_head_t(abi)
-        self.page = mmzone.page(abi)
-        self.free_area_t = mmzone.FREE_AREA
-        self.zonelist_t = mmzone.ZONELIST
-        self.bootmem_data_t = mmzone.BOOTMEM_DATA
-        self.vm_struct = mmzone.VM_STRUCT
-        self.resource = mmzone.RESOURCE
-        self.rlimit = sched.RLIMIT
-        self.task_struct = sched.TASK_STRUCT
-        self.kmem_cache_t = slab.kmem_cache_t(abi)
-        self.slab_t = slab.SLAB_T
-        self.cpucache_t = slab.CPUCACHE_T
-        self.cache_sizes_t = slab.CACHE_SIZES_T
-        self.swap_info_struct = swap.SWAP_INFO_STRUCT
-        self.rb_node_t = mm.RB_NODE
-        self.rb_root_t = mm.RB_ROOT
-        self.rw_semaphore = mm.rw_semaphore(abi)
-        self.mm_context_t = mm.MM_CONTEXT
-        self.vm_operations_struct = mm.VM_OPERATIONS_STRUCT
-        self.vm_area_struct = mm.VM_AREA_STRUCT
-        self.mm_struct = mm.mm_struct(abi)
-        self.address_space_operations = fs.ADDRESS_SPACE_OPERATIONS
-        self.address_space = fs.address_space(abi)
-        self.semaphore = fs.semaphore(abi)
-        self.inode_operations = fs.INODE_OPERATIONS
-        self.shmem_inode_info = fs.shmem_inode_info(abi)
-        self.shmem_sb_info = fs.shmem_sb_info(abi)
-        self.file_operations = fs.FILE_OPERATIONS
-        self.file = fs.FILE
-        self.qstr = fs.QSTR
-        self.dentry = fs.DENTRY
-        self.inode = fs.inode(abi)
-        self.dentry_stat_t = fs.DENTRY_STAT
-        self.inodes_stat_t = fs.INODES_STAT
-        self.page_waiter = swap.PAGE_WAITER
-        self.pt_regs = ptrace.PT_REGS
-        self.zone_t = mmzone.zone_t(abi)
-        self.pg_data_t = mmzone.pg_data_t(self.zone_t)
-        self.cpuinfo_x86 = statics.CPUINFO_X86
-        self.kernel_statics = statics.kernel_statics(self)
+        _DECLARATIONS[abi.release](self)
 
     @classmethod
     @functools.cache

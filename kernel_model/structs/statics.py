@@ -11,17 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
-from kernel_model.structs.fs import DENTRY_STAT, INODE_OPERATIONS, INODES_STAT
-from kernel_model.structs.mm import VM_OPERATIONS_STRUCT
-from kernel_model.structs.mmzone import (
-    BOOTMEM_DATA,
-    LIST_HEAD,
-    MAX_NR_NODES,
-    MAX_NR_ZONES,
-    RESOURCE,
-)
-from kernel_model.structs.slab import CACHE_SIZES, CACHE_SIZES_T
-from kernel_model.structs.swap import MAX_SWAPFILES, SWAP_INFO_STRUCT
+from kernel_model.structs.fs import DENTRY_STAT, INODES_STAT
+from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_NODES, MAX_NR_ZONES, RESOURCE
+from kernel_model.structs.slab import CACHE_SIZES
+from kernel_model.structs.swap import MAX_SWAPFILES
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -57,7 +50,7 @@ CPUINFO_X86: Final = struct(
 """The part of ``boot_cpu_data`` that memory management uses (asm-i386/processor.h)."""
 
 
-def _highmem_statics(structs: "Structs") -> list[tuple[str, CType]]:
+def highmem_statics(structs: "Structs") -> list[tuple[str, CType]]:
     """The variables of mm/highmem.c, which is compiled with high memory only."""
     return [
         ("pkmap_count", array(INT, last_pkmap(structs.abi.pae))),
@@ -66,79 +59,104 @@ def _highmem_statics(structs: "Structs") -> list[tuple[str, CType]]:
     ]
 
 
+def machine_statics(structs: "Structs") -> list[tuple[str, CType]]:
+    """The extent of memory, its nodes and zones, kernel mappings, the CPU, the first ``mm``.
+
+    ``mmu_cr4_features`` comes first in every kernel.
+    """
+    return [
+        ("mmu_cr4_features", ULONG),
+        *((name, ULONG) for name in ("min_low_pfn", "max_low_pfn", "max_pfn")),
+        *((name, ULONG) for name in ("highstart_pfn", "highend_pfn", "max_mapnr")),
+        ("num_physpages", ULONG),
+        ("high_memory", pointer("void")),
+        ("mem_map", pointer("struct page")),
+        ("totalram_pages", ULONG),
+        ("totalhigh_pages", ULONG),
+        ("nr_swap_pages", INT),
+        ("swapper_space", structs.address_space),
+        ("nr_swapfiles", UINT),
+        ("swap_info", array(structs.swap_info_struct, MAX_SWAPFILES)),
+        ("kmap_pte", pointer("void")),
+        ("kmap_prot", ULONG),
+        ("pkmap_page_table", pointer("void")),
+        ("vmlist", pointer("struct vm_struct")),
+        ("pgdat_list", pointer("pg_data_t")),
+        ("zone_table", array(pointer(structs.zone_t.spelling), MAX_NR_ZONES * MAX_NR_NODES)),
+        ("boot_cpu_data", CPUINFO_X86),
+        ("init_mm", structs.mm_struct),
+        *((name, pointer("kmem_cache_t")) for name in CACHE_POINTERS),
+        ("max_map_count", INT),
+        ("sysctl_overcommit_memory", INT),
+    ]
+
+
+def file_statics(structs: "Structs") -> list[tuple[str, CType]]:
+    """What file systems, shared memory and swap keep, and their tables of operations."""
+    return [
+        ("dentry_stat", DENTRY_STAT),
+        ("inodes_stat", INODES_STAT),
+        ("generic_file_vm_ops", structs.vm_operations_struct),
+        ("shmem_vm_ops", structs.vm_operations_struct),
+        ("shmem_file_operations", structs.file_operations),
+        ("shmem_aops", structs.address_space_operations),
+        ("shmem_inode_operations", structs.inode_operations),
+        ("shmem_sb", structs.shmem_sb_info),
+        ("hostfs_file_operations", structs.file_operations),
+        ("hostfs_aops", structs.address_space_operations),
+        ("hostfs_inode_operations", structs.inode_operations),
+        ("swap_aops", structs.address_space_operations),
+        ("page_cluster", INT),
+    ]
+
+
+def resource_statics() -> list[tuple[str, CType]]:
+    """Names, and what ``/proc/iomem`` shows."""
+    return [
+        ("zone_names", array(UCHAR, 24)),
+        ("resource_names", array(UCHAR, 128)),
+        *((f"{name}_resource", RESOURCE) for name in ("iomem", "code", "data", "vram")),
+        ("rom_resources", array(RESOURCE, MAXROMS)),
+    ]
+
+
+def node_statics(structs: "Structs") -> list[tuple[str, CType]]:
+    """The nodes and their boot maps."""
+    further, bootmem = MAX_MODELLED_NODES - 1, structs.bootmem_data_t
+    return [
+        ("contig_bootmem_data", bootmem),
+        ("contig_page_data", structs.pg_data_t),
+        ("discontig_bootmem_data", array(bootmem, further)),
+        ("discontig_page_data", array(structs.pg_data_t, further)),
+    ]
+
+
 def kernel_statics(structs: "Structs") -> CType:
-    """The structure of all static objects, for the layouts in ``structs``."""
+    """The structure of all static objects of 2.4, for the layouts in ``structs``."""
     return struct(
         "struct kernel_statics",
         [
-            ("mmu_cr4_features", ULONG),
-            ("min_low_pfn", ULONG),
-            ("max_low_pfn", ULONG),
-            ("max_pfn", ULONG),
-            ("highstart_pfn", ULONG),
-            ("highend_pfn", ULONG),
-            ("max_mapnr", ULONG),
-            ("num_physpages", ULONG),
+            *machine_statics(structs),
             ("num_mappedpages", ULONG),
-            ("high_memory", pointer("void")),
-            ("mem_map", pointer("struct page")),
             ("highmem_start_page", pointer("struct page")),
-            ("totalram_pages", ULONG),
-            ("totalhigh_pages", ULONG),
-            ("nr_swap_pages", INT),
             ("active_list", LIST_HEAD),
             ("inactive_list", LIST_HEAD),
             ("page_cache_size", ULONG),
             ("page_hash_table", pointer("struct page *")),
             ("page_hash_bits", UINT),
-            ("swapper_space", structs.address_space),
-            ("nr_swapfiles", UINT),
-            ("swap_info", array(SWAP_INFO_STRUCT, MAX_SWAPFILES)),
             ("nr_active_pages", ULONG),
             ("nr_inactive_pages", ULONG),
-            ("kmap_pte", pointer("void")),
-            ("kmap_prot", ULONG),
-            ("pkmap_page_table", pointer("void")),
-            ("vmlist", pointer("struct vm_struct")),
-            ("pgdat_list", pointer("pg_data_t")),
-            ("zone_table", array(pointer("zone_t"), MAX_NR_ZONES * MAX_NR_NODES)),
-            ("boot_cpu_data", CPUINFO_X86),
-            ("init_mm", structs.mm_struct),
             ("mmlist_nr", INT),
             ("swap_mm", pointer("struct mm_struct")),
-            *((name, pointer("kmem_cache_t")) for name in CACHE_POINTERS),
-            ("max_map_count", INT),
-            ("sysctl_overcommit_memory", INT),
-            ("dentry_stat", DENTRY_STAT),
-            ("inodes_stat", INODES_STAT),
-            ("generic_file_vm_ops", VM_OPERATIONS_STRUCT),
-            ("shmem_vm_ops", VM_OPERATIONS_STRUCT),
-            ("shmem_file_operations", structs.file_operations),
-            ("shmem_aops", structs.address_space_operations),
-            ("shmem_inode_operations", INODE_OPERATIONS),
-            ("shmem_sb", structs.shmem_sb_info),
-            ("hostfs_file_operations", structs.file_operations),
-            ("hostfs_aops", structs.address_space_operations),
-            ("hostfs_inode_operations", INODE_OPERATIONS),
-            ("swap_aops", structs.address_space_operations),
-            ("page_cluster", INT),
-            ("zone_names", array(UCHAR, 24)),
-            ("resource_names", array(UCHAR, 128)),
-            ("iomem_resource", RESOURCE),
-            ("code_resource", RESOURCE),
-            ("data_resource", RESOURCE),
-            ("vram_resource", RESOURCE),
-            ("rom_resources", array(RESOURCE, MAXROMS)),
+            *file_statics(structs),
+            *resource_statics(),
             ("cache_cache", structs.kmem_cache_t),
-            ("cache_sizes", array(CACHE_SIZES_T, len(CACHE_SIZES) + 1)),
+            ("cache_sizes", array(structs.cache_sizes_t, len(CACHE_SIZES) + 1)),
             ("clock_searchp", pointer("kmem_cache_t")),
             ("offslab_limit", UINT),
             ("slab_break_gfp_order", UINT),
             ("g_cpucache_up", UINT),
-            ("contig_bootmem_data", BOOTMEM_DATA),
-            ("contig_page_data", structs.pg_data_t),
-            ("discontig_bootmem_data", array(BOOTMEM_DATA, MAX_MODELLED_NODES - 1)),
-            ("discontig_page_data", array(structs.pg_data_t, MAX_MODELLED_NODES - 1)),
-            *(_highmem_statics(structs) if structs.abi.highmem else ()),
+            *node_statics(structs),
+            *(highmem_statics(structs) if structs.abi.highmem else ()),
         ],
     )

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Numbers that are not the same in each release: GFP bits, bits of ``page->flags``, orders.
+
+Models ``include/linux/mm.h`` and ``include/linux/mmzone.h`` of linux-2.4.22, and of linux-2.6.11
+with them ``include/linux/gfp.h`` and ``include/linux/page-flags.h``. Code that both releases share
+takes them from ``image.constants``; code of one release imports its own.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Gfp:
+    """The bits of a GFP mask, and the masks made of them. 0: this release has no such bit."""
+
+    dma: int = 0x01
+    highmem: int = 0x02
+    zonemask: int = 0x0F
+    wait: int = 0x10
+    high: int = 0x20
+    io: int = 0x40
+    highio: int = 0
+    fs: int = 0
+    cold: int = 0
+    nowarn: int = 0
+    repeat: int = 0
+    nofail: int = 0
+    noretry: int = 0
+    no_grow: int = 0
+    comp: int = 0
+    zero: int = 0
+    kernel_is_high: bool = False
+    """Whether requests of the kernel itself may go deeper into the reserve (``__GFP_HIGH``)."""
+
+    @property
+    def atomic(self) -> int:
+        """``GFP_ATOMIC``."""
+        return self.high
+
+    @property
+    def noio(self) -> int:
+        """``GFP_NOIO``."""
+        return self.wait | (self.high if self.kernel_is_high else 0)
+
+    @property
+    def nofs(self) -> int:
+        """``GFP_NOFS``."""
+        return self.noio | self.io | self.highio
+
+    @property
+    def kernel(self) -> int:
+        """``GFP_KERNEL``."""
+        return self.nofs | self.fs
+
+    @property
+    def user(self) -> int:
+        """``GFP_USER``."""
+        return self.wait | self.io | self.highio | self.fs
+
+    @property
+    def highuser(self) -> int:
+        """``GFP_HIGHUSER``."""
+        return self.user | self.highmem
+
+
+@dataclass(frozen=True, slots=True)
+class PageFlags:
+    """Bit numbers of ``page->flags``. -1: this release has no such bit."""
+
+    locked: int = 0
+    error: int = 1
+    referenced: int = 2
+    uptodate: int = 3
+    dirty: int = 4
+    lru: int = -1
+    active: int = -1
+    slab: int = -1
+    highmem: int = -1
+    checked: int = -1
+    arch_1: int = -1
+    reserved: int = -1
+    launder: int = -1
+    private: int = -1
+    writeback: int = -1
+    nosave: int = -1
+    compound: int = -1
+    swapcache: int = -1
+    mappedtodisk: int = -1
+    reclaim: int = -1
+    zone_shift: int = 24
+    """The number of the zone stands above this bit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """All of them, for one release."""
+
+    max_order: int
+    """Orders of the buddy allocator: blocks of 2**0 to 2**(max_order - 1) frames."""
+    gfp: Gfp
+    page_flags: PageFlags
+
+
+LINUX_2_4: Final = Constants(
+    max_order=10,
+    gfp=Gfp(highio=0x80, fs=0x100, kernel_is_high=True),
+    page_flags=PageFlags(
+        lru=6, active=7, slab=8, highmem=11, checked=12, arch_1=13, reserved=14, launder=15
+    ),
+)
+LINUX_2_6: Final = Constants(
+    max_order=11,
+    gfp=Gfp(
+        fs=0x80,
+        cold=0x100,
+        nowarn=0x200,
+        repeat=0x400,
+        nofail=0x800,
+        noretry=0x1000,
+        no_grow=0x2000,
+        comp=0x4000,
+        zero=0x8000,
+    ),
+    page_flags=PageFlags(
+        lru=5,
+        active=6,
+        slab=7,
+        highmem=8,
+        checked=9,
+        arch_1=10,
+        reserved=11,
+        private=12,
+        writeback=13,
+        nosave=14,
+        compound=15,
+        swapcache=16,
+        mappedtodisk=17,
+        reclaim=18,
+        zone_shift=29,
+    ),
+)
+CONSTANTS: Final = {"2.4": LINUX_2_4, "2.6": LINUX_2_6}

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel's global variables in 2.6, declared as one structure as those of 2.4 are.
+
+Models the data segment of linux-2.6.11. LRU lists and their lengths stand in the zones, pages of
+files in the radix tree of their address space.
+"""
+
+from typing import TYPE_CHECKING
+
+from kernel_model.structs.declare import INT, UINT, ULONG, CType, array, struct
+from kernel_model.structs.linux_2_6.slab import MALLOC_SIZES
+from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_ZONES
+from kernel_model.structs.statics import (
+    file_statics,
+    highmem_statics,
+    machine_statics,
+    node_statics,
+    resource_statics,
+)
+
+if TYPE_CHECKING:
+    from kernel_model.structs import Structs
+
+
+def kernel_statics(structs: "Structs") -> CType:
+    """The structure of all static objects of 2.6, for the layouts in ``structs``."""
+    return struct(
+        "struct kernel_statics",
+        [
+            *machine_statics(structs),
+            ("nr_kernel_pages", ULONG),
+            ("nr_all_pages", ULONG),
+            ("min_free_kbytes", INT),
+            ("sysctl_lowmem_reserve_ratio", array(INT, MAX_NR_ZONES - 1)),
+            ("page_states", array(structs.page_state, structs.abi.nr_cpus)),
+            ("nr_pagecache", INT),
+            ("jiffies", ULONG),
+            ("vm_committed_space", INT),
+            ("sysctl_overcommit_ratio", INT),
+            ("mmlist", LIST_HEAD),
+            *file_statics(structs),
+            *resource_statics(),
+            ("cache_cache", structs.kmem_cache_t),
+            ("malloc_sizes", array(structs.cache_sizes_t, len(MALLOC_SIZES) + 1)),
+            ("cache_chain", LIST_HEAD),
+            ("offslab_limit", UINT),
+            ("slab_break_gfp_order", UINT),
+            ("slab_reclaim_pages", INT),
+            ("g_cpucache_up", UINT),
+            *node_statics(structs),
+            *(highmem_statics(structs) if structs.abi.highmem else ()),
+        ],
+    )
