@@ -68,6 +68,7 @@ USER_PROGRAMS: Final = (
     "read_at",
     "read_kernel",
     "read_null",
+    "rseq",
     "sha256",
     "signal_children",
     "signal_faults",

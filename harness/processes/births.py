@@ -109,6 +109,7 @@ class Births:
             personality=parent.personality,
             nice=parent.nice,
             no_new_privileges=parent.no_new_privileges,
+            rseq=parent.rseq.fork(share_memory=bool(flags & CLONE_VM)),
             exit_signal=_exit_signal(flags),
         )
         self._copy_thread(parent, child, stack)

@@ -41,6 +41,7 @@ from harness.syscalls.all_calls import ALL_CALLS
 from harness.syscalls.futex_queues import Futexes
 from harness.syscalls.names import call_name
 from harness.syscalls.requests import Call
+from harness.syscalls.restartable import RestartableSequences
 from harness.syscalls.task import MemoryUse, Names
 from harness.syscalls.tls import ThreadAreas
 from harness.uaccess import UserAccess
@@ -209,6 +210,7 @@ class Linux:
         process.has_executed = process.vfork_done = True
         process.clear_child_tid = process.robust_list = 0
         process.thread_areas = ThreadAreas()
+        process.rseq = RestartableSequences()
         process.files.exec()
         process.signals.exec()
 

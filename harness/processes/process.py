@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.signals import SignalState
 from harness.signals.fpstate import fresh_image
 from harness.syscalls.requests import Call, RestartSystemCall, WaitUntil
+from harness.syscalls.restartable import RestartableSequences
 from harness.syscalls.task import Limits, Usage
 from harness.syscalls.tls import FIRST_ENTRY, ThreadAreas
 from harness.vfs.descriptors import DescriptorTable
@@ -111,6 +112,7 @@ class Process:
     last_trap: tuple[int, int, int] | None = None
     """Vector, error code and CR2 of the trap that it is in, unless that is a system call."""
     robust_list: int = 0
+    rseq: RestartableSequences = field(default_factory=RestartableSequences)
     has_executed: bool = False
     parent_death_signal: int = 0
     dumpable: int = 1

@@ -98,6 +98,8 @@ class Scheduler:
             return
         image, registers = self._kernel.image, self._machine.cpu.registers
         self._kernel.tasks.context_switch(process.task if process else image.init_task)
+        if self.current is not None:
+            self.current.rseq.interrupted()
         self.current = process
         registers.esp = process.registers_at if process else image.kernel_stack_top(image.init_task)
         self.switches += 1

@@ -15,10 +15,12 @@ from harness.signals import (
     do_signal,
     exception_info,
     force_sig_info,
+    force_sigsegv,
     kernel_info,
     notify_ended,
     page_fault_info,
 )
+from harness.signals.rseq import resume
 from kernel_model.arch_i386.signal import SigInfo
 
 if TYPE_CHECKING:
@@ -60,6 +62,14 @@ class Signalling:
 
         False: it has ended, or stands still.
         """
+        while self._handle_signals(process):
+            if not process.rseq.pending:
+                return True
+            if not self._linux.driver.start(process, resume(process)):
+                force_sigsegv(process)
+        return False
+
+    def _handle_signals(self, process: Process) -> bool:
         signals = process.signals
         while process.unfinished or signals.wants_handling:
             outcome, process.unfinished = process.unfinished, None

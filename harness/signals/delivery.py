@@ -27,6 +27,7 @@ from harness.signals.numbers import (
     bit,
 )
 from harness.signals.process import SignalledProcess
+from harness.signals.rseq import resume
 from harness.signals.siginfo import SigInfo, kernel_info
 from harness.syscalls.requests import (
     ERESTART_RESTARTBLOCK,
@@ -113,6 +114,10 @@ def _handle(process: SignalledProcess, action: Action, info: SigInfo) -> Part[bo
     signals, signal = process.signals, info.signo
     if action.flags & SA_RESETHAND:
         signals.actions[signal] = replace(action, handler=SIG_DFL)
+    process.rseq.interrupted()
+    if process.rseq.pending and not (yield from resume(process)):
+        # The frame is made all the same: the handler of SIGSEGV runs above it.
+        force_sigsegv(process, signal)
     mask = signals.blocked if signals.saved is None else signals.saved
     if not (yield from setup_frame(process, action, info, mask)):
         force_sigsegv(process, signal)

@@ -25,6 +25,7 @@ from harness.syscalls import (
     open,
     poll,
     read_write,
+    rseq,
     signals,
     stat,
     system,
@@ -258,6 +259,7 @@ _FUNCTIONS: Final[dict[int, Callable[..., Any]]] = {
     312: futex.sys_get_robust_list,
     375: futex.sys_membarrier,
     422: futex.sys_futex_time64,
+    386: rseq.sys_rseq,
     **signals.FUNCTIONS,
 }
 

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from harness.syscalls.futex_queues import Futexes
 from harness.syscalls.requests import Call
+from harness.syscalls.restartable import RestartableSequences
 from harness.vfs.descriptors import DescriptorTable
 from harness.vfs.filesystem import FileSystem
 from harness.vfs.namei import Context
@@ -152,6 +153,7 @@ class Task(Protocol):
     clear_child_tid: int
     """Where a zero is to be written when it ends, and a futex woken."""
     robust_list: int
+    rseq: RestartableSequences
     has_executed: bool
     """Whether it called ``execve()`` since it was made: its parent may no longer move it."""
     parent_death_signal: int

@@ -1,17 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Programs that send, block and handle signals print what they print on a real kernel."""
 
-from pathlib import Path
-
 import pytest
 
-from harness.guests import guest_path
-from harness.machine import Machine
-from harness.processes.checking import Check
-from harness.processes.linux import Linux, Setup
-from kernel_model.config import KernelConfig
-from kernel_model.kernel import Kernel
-from tests.harness.frame_accounting import check_machine
+from tests.harness.processes.recorded import recorded, run_program
 
 PROGRAMS = {
     "signal_frames": 0,
@@ -26,15 +18,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("ram", [8 << 20, 64 << 20], ids=["8M", "64M"])
-def test_what_it_prints(name: str, ram: int, data: Path) -> None:
-    machine = Machine(Kernel(KernelConfig(ram=ram, swap_pages=512)))
-    written = bytearray()
-    setup = Setup(
-        files={b"/program": guest_path(name).read_bytes()}, output=written.extend, check=Check.FULL
-    )
-    linux = Linux(machine, setup)
-    ended = linux.run(linux.start(b"/program", [b"program"]))
-    linux.close()
-    assert bytes(written) == (data / "linux-i386-signals" / f"{name}.txt").read_bytes()
-    assert ended.exit_status == PROGRAMS[name]
-    check_machine(machine.kernel, machine.ledger)
+def test_what_it_prints(name: str, ram: int) -> None:
+    printed = run_program(name, ram)
+    assert printed.output == recorded("linux-i386-signals", name)
+    assert printed.status == PROGRAMS[name]

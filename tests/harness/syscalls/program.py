@@ -26,6 +26,7 @@ from harness.syscalls.requests import (
     StrncpyFromUser,
     WaitUntil,
 )
+from harness.syscalls.restartable import RestartableSequences
 from harness.syscalls.table import TABLE
 from harness.syscalls.task import Limits, MemoryUse, Names, Usage
 from harness.vfs.credentials import Credentials
@@ -164,6 +165,7 @@ class Program:
         self.personality = self.nice = self.clear_child_tid = self.robust_list = 0
         self.parent_death_signal, self.dumpable, self.no_new_privileges = 0, 1, 0
         self.has_executed = False
+        self.rseq = RestartableSequences()
         self.restart: Callable[[], Call] | None = None
         self.sent: list[int] = []
         self.user = Memory((self.base, self.size))
