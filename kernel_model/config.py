@@ -93,7 +93,8 @@ class KernelConfig:
     ``swap_pages`` is the size of the swap area, its header included; 0: no swap.
     ``spinlock_bytes`` is ``sizeof(spinlock_t)`` of a uniprocessor build: 0, or 4 as gcc 2.95
     makes it; SMP builds always have 4. ``debug_highmem`` is CONFIG_DEBUG_HIGHMEM: the slots of
-    ``kmap_atomic()`` are unmapped after use, and checked.
+    ``kmap_atomic()`` are unmapped after use, and checked. Without ``mmu`` the kernel is built for a
+    CPU that never turns paging on (2.6 only).
     """
 
     ram: int = 64 * MIB
@@ -114,6 +115,7 @@ class KernelConfig:
     swap_pages: int = 0
     debug_slab: bool = False
     debug_highmem: bool = False
+    mmu: bool = True
 
     def __post_init__(self) -> None:
         if not self.e820:
@@ -145,6 +147,8 @@ class KernelConfig:
             raise BadConfig(f"highmem= of {self.highmem_pages} pages: give 0 or more")
         if self.l1_cache_bytes not in (16, 32, 64, 128):
             raise BadConfig(f"l1_cache_bytes {self.l1_cache_bytes}: one of 16, 32, 64, 128")
+        if not self.mmu and (self.release == "2.4" or self.highmem is not Highmem.NONE):
+            raise BadConfig("a kernel without MMU is a 2.6 without high memory: choose those")
         if self.spinlock_bytes not in (0, 4):
             raise BadConfig(f"spinlock_bytes {self.spinlock_bytes}: 0 or 4")
 

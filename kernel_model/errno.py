@@ -22,3 +22,4 @@ EINVAL: Final = 22
 ETXTBSY: Final = 26
 EFBIG: Final = 27
 ENOSPC: Final = 28
+ENOSYS: Final = 38

@@ -29,6 +29,7 @@ class Abi:
     nr_cpus: int = 1
     debug_slab: bool = False
     release: str = "2.4"
+    mmu: bool = True
 
     @classmethod
     def of(cls, config: KernelConfig) -> "Abi":
@@ -40,6 +41,7 @@ class Abi:
             nr_cpus=config.nr_cpus,
             debug_slab=config.debug_slab,
             release=config.release,
+            mmu=config.mmu,
         )
 
 
@@ -112,6 +114,7 @@ class Structs:
     anon_vma: CType
     vm_area_shared: CType
     radix_tree_root: CType
+    vm_list_struct: CType
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi

@@ -11,7 +11,7 @@ from kernel_model.structs import mm as mm_2_4
 from kernel_model.structs import mmzone as mmzone_2_4
 from kernel_model.structs import ptrace, sched, swap
 from kernel_model.structs import statics as statics_2_4
-from kernel_model.structs.linux_2_6 import fs, mm, mmzone, slab, statics
+from kernel_model.structs.linux_2_6 import fs, mm, mmzone, nommu, slab, statics
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -49,7 +49,8 @@ def declare(structs: "Structs") -> None:
     structs.mm_context_t = mm.mm_context_t(abi)
     structs.vm_operations_struct = mm.VM_OPERATIONS_STRUCT
     structs.vm_area_shared = mm.VM_AREA_SHARED
-    structs.vm_area_struct = mm.VM_AREA_STRUCT
+    structs.vm_area_struct = mm.vm_area_struct(abi)
+    structs.vm_list_struct = nommu.VM_LIST_STRUCT
     structs.mm_struct = mm.mm_struct(abi)
     structs.address_space_operations = fs.ADDRESS_SPACE_OPERATIONS
     structs.radix_tree_root = fs.RADIX_TREE_ROOT

@@ -21,6 +21,7 @@ from kernel_model.structs.declare import (
     struct,
 )
 from kernel_model.structs.fs import semaphore
+from kernel_model.structs.linux_2_6 import nommu
 from kernel_model.structs.mm import rw_semaphore
 from kernel_model.structs.mmzone import LIST_HEAD, spinlock_t
 
@@ -81,6 +82,8 @@ def anon_vma(abi: "Abi") -> CType:
 
 
 def mm_context_t(abi: "Abi") -> CType:
+    if not abi.mmu:
+        return nommu.MM_CONTEXT
     return struct(
         "mm_context_t", [("size", INT), ("sem", semaphore(abi)), ("ldt", pointer("void"))]
     )
@@ -127,6 +130,10 @@ VM_AREA_STRUCT: Final = struct(
         ("vm_truncate_count", ULONG),
     ],
 )
+
+
+def vm_area_struct(abi: "Abi") -> CType:
+    return VM_AREA_STRUCT if abi.mmu else nommu.counted(VM_AREA_STRUCT)
 
 
 def mm_struct(abi: "Abi") -> CType:

@@ -35,6 +35,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("page_states", array(structs.page_state, structs.abi.nr_cpus)),
             ("nr_pagecache", INT),
             ("jiffies", ULONG),
+            ("nommu_vma_tree", structs.rb_root_t),
             ("vm_committed_space", INT),
             ("sysctl_overcommit_ratio", INT),
             ("mmlist", LIST_HEAD),
