@@ -20,7 +20,6 @@ from kernel_model.errors import KernelBug
 from kernel_model.fork import Fork
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
-from kernel_model.mm.gfp import GFP_HIGHUSER
 from kernel_model.mm.memory import Memory
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.page_alloc import PageAllocator
@@ -55,6 +54,7 @@ class Exec:
         context: MmuContext,
     ) -> None:
         self._image = image
+        self._gfp_highuser = image.constants.gfp.highuser
         self._ram = image.ram
         self._allocator = allocator
         self._spaces = spaces
@@ -81,7 +81,7 @@ class Exec:
         while data:
             index, offset = divmod(position, PAGE_SIZE)
             if not bprm.page[index]:
-                page = self._allocator.alloc_page(GFP_HIGHUSER, "argument page")
+                page = self._allocator.alloc_page(self._gfp_highuser, "argument page")
                 if not page:
                     return -ENOMEM
                 bprm.page[index] = page

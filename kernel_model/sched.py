@@ -16,7 +16,6 @@ from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
-from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.structs.sched import TASK_COMM_LEN
 
@@ -45,7 +44,9 @@ class Tasks:
 
     def alloc_task_struct(self) -> int:
         """Memory for a descriptor and its kernel stack, 8 KiB aligned to their size."""
-        return self._allocator.get_free_pages(GFP_KERNEL, TASK_STRUCT_ORDER, "task_struct")
+        return self._allocator.get_free_pages(
+            self._image.constants.gfp.kernel, TASK_STRUCT_ORDER, "task_struct"
+        )
 
     def free_task_struct(self, task: int) -> None:
         self._allocator.free_pages_at(task, TASK_STRUCT_ORDER)

@@ -49,7 +49,6 @@ from kernel_model.image import (
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_frames, runs
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_HIGHMEM, PG_RESERVED
 
 END_OF_ADDRESS_SPACE: Final = 1 << 32
 
@@ -179,6 +178,7 @@ class MemInit:
         self._statics = image.statics
         self._layout = layout
         self._allocator = allocator
+        self._bits = image.constants.page_flags
 
     def mem_init(self) -> None:
         statics, image = self._statics, self._image
@@ -228,7 +228,7 @@ class MemInit:
         memmap, reserved = self._allocator.memmap, 0
         for first, end in self._layout.low_spans():
             flags = memmap.rows(memmap.page(first), end - first)[:, memmap.flags_word]
-            in_use = (flags >> PG_RESERVED & 1) & self._ram_mask(first, end)
+            in_use = (flags >> self._bits.reserved & 1) & self._ram_mask(first, end)
             reserved += int(np.count_nonzero(in_use))
         return reserved
 
@@ -241,6 +241,6 @@ class MemInit:
         usable = self._ram_mask(first, end)
         rows = memmap.rows(memmap.page(first), end - first)
         for start, stop in runs(usable):
-            rows[start:stop, memmap.flags_word] |= np.uint32(1 << PG_HIGHMEM)
+            rows[start:stop, memmap.flags_word] |= np.uint32(1 << self._bits.highmem)
         zone = self._allocator.page_zone(memmap.page(first))
         return free_frames(memmap, zone, usable, descending=True)

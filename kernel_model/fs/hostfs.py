@@ -18,7 +18,6 @@ from typing import Protocol
 from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE
 from kernel_model.errno import EIO, ENOSPC
 from kernel_model.mm.filemap import Filemap, FilePages
-from kernel_model.mm.gfp import GFP_HIGHUSER
 from kernel_model.mm.page_flags import PG_ERROR, PG_UPTODATE
 
 
@@ -73,7 +72,7 @@ class HostFs:
         inode = self._files.new_inode(store.size, self._image.symbol("hostfs_aops"))
         if inode:
             view = self._files.inode(inode)
-            view.i_data.gfp_mask = GFP_HIGHUSER
+            view.i_data.gfp_mask = self._image.constants.gfp.highuser
             view.i_op = self._image.symbol("hostfs_inode_operations")
             view.i_fop = self._image.symbol("hostfs_file_operations")
             self._stores[inode] = store

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, phys_to_virt, virt_to_phys
 from kernel_model.bitops import Bitmap
 from kernel_model.image import KernelImage
-from kernel_model.mm.page_flags import MACROS, ZONE_SHIFT, FlagOperation
+from kernel_model.mm.page_flags import MACROS, FlagOperation
 from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
 
 ZONE_DMA: Final = 0
@@ -28,20 +28,29 @@ class MemMap:
     """The array of ``struct page``, and the words of one entry that inner loops touch.
 
     Every fault and every freed page asks a dozen of these questions, so none asks another one.
+    Fields that the releases call differently are named by the class.
     """
 
+    LINKS = "list"
+    """Links the free blocks of an order; a page of slabs notes its cache and slab there."""
+    COUNT = "count"
+    PRIVATE = "buffers"
+    """What a file system hangs on a page."""
+
     def __init__(self, image: KernelImage) -> None:
-        page = image.structs.page
+        page, flags = image.structs.page, image.constants.page_flags
         self._ram = image.ram
         self.words = image.ram.words
         self._mem_map = virt_to_phys(image.symbol("mem_map")) >> 2
         self.page_bytes = page.size
-        self.list_word = page.word("list")
-        self.count_word = page.word("count")
+        self.list_word = page.word(self.LINKS)
+        self.count_word = page.word(self.COUNT)
         self.flags_word = page.word("flags")
         self.index_word = page.word("index")
-        self.buffers_word = page.word("buffers")
+        self.buffers_word = page.word(self.PRIVATE)
         self.mapping_word = page.word("mapping")
+        self._reserved = 1 << flags.reserved
+        self._zone_shift = flags.zone_shift
 
     def at(self, mapnr: int) -> int:
         """``mem_map + mapnr``: the entry with this index in the array."""
@@ -72,6 +81,11 @@ class MemMap:
     def test(self, page: int, bit: int) -> bool:
         return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> bit & 1 == 1
 
+    def reserved(self, page: int) -> bool:
+        """``PageReserved()``: the frame is not the allocator's, and nobody counts its users."""
+        flags = self.words[(page - PAGE_OFFSET >> 2) + self.flags_word]
+        return flags & self._reserved != 0
+
     def set_bit(self, page: int, bit: int) -> None:
         self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] |= 1 << bit
 
@@ -99,8 +113,8 @@ class MemMap:
         self.words[(page - PAGE_OFFSET >> 2) + self.count_word] = count
 
     def zone_number(self, page: int) -> int:
-        """Index into ``zone_table``: node number * 3 + zone."""
-        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> ZONE_SHIFT
+        """Index into ``zone_table``, of which each node has a part."""
+        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> self._zone_shift
 
     def rows(self, page: int, count: int) -> npt.NDArray[np.uint32]:
         """``count`` entries from ``page`` on, as a table of u32, one row a frame."""

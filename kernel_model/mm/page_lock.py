@@ -16,7 +16,7 @@ from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_LAUNDER, PG_LOCKED
+from kernel_model.mm.page_flags import PG_LOCKED
 
 GOLDEN_RATIO_PRIME: Final = 0x9E370001
 _WORD: Final = 0xFFFFFFFF
@@ -29,6 +29,7 @@ class PageLocks:
         self._image = image
         self._allocator = allocator
         self._memmap = allocator.memmap
+        self._launder = image.constants.page_flags.mask("launder")
         self._lists = Lists(image.ram)
         self._waiter = image.structs.page_waiter
         self._link = self._waiter.offset("task_list")
@@ -67,7 +68,7 @@ class PageLocks:
         Of those who wait for this frame the first in the queue gets it.
         """
         memmap = self._memmap
-        memmap.clear_bit(page, PG_LAUNDER)
+        memmap.set_flags(page, memmap.flags(page) & ~self._launder)
         if not memmap.test(page, PG_LOCKED):
             raise KernelBug("filemap.c", 0, f"frame {memmap.pfn(page):#x} is not locked")
         memmap.clear_bit(page, PG_LOCKED)

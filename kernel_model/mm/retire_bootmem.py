@@ -14,7 +14,6 @@ from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_frames
 from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs.mmzone import MAX_NR_ZONES
 
 __all__ = ["free_all_bootmem"]
@@ -46,7 +45,7 @@ def free_all_bootmem(
     map_frames = bootmem.map_frames(bdata)
     for pfn in map_frames:
         page = memmap.page(pfn)
-        memmap.clear_bit(page, PG_RESERVED)
+        memmap.clear_bit(page, image.constants.page_flags.reserved)
         memmap.set_count(page, 1)
         allocator.free_page(page)
     bdata.node_bootmem_map = 0

@@ -24,7 +24,7 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.buddy import Buddy
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_RESERVED, PG_UPTODATE
+from kernel_model.mm.page_flags import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_UPTODATE
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.structs.mm import VM_LOCKED, VM_RESERVED
 
@@ -112,7 +112,7 @@ class SwapOut:
             if not pte_present(pte) or pte_pfn(pte) >= self._statics.max_mapnr:
                 continue
             page = self._memmap.page(pte_pfn(pte))
-            if self._memmap.test(page, PG_RESERVED):
+            if self._memmap.reserved(page):
                 continue
             wanted -= self._try_to_swap_out(mm, pgd, vaddr, ptep, page, flags, classzone)
             if not wanted:

@@ -12,9 +12,8 @@ from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.mm.filemap import PageCache
-from kernel_model.mm.gfp import GFP_HIGHUSER
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_DIRTY, PG_LAUNDER, PG_LOCKED, PG_UPTODATE
+from kernel_model.mm.page_flags import PG_DIRTY, PG_LOCKED, PG_UPTODATE
 from kernel_model.mm.swapfile import SwapAreas
 
 
@@ -30,6 +29,8 @@ class SwapCache:
         tlb: Tlb,
     ) -> None:
         self._tlb = tlb
+        self._gfp_highuser = image.constants.gfp.highuser
+        self._written = image.constants.page_flags.mask("launder", "locked")
         self._statics = image.statics
         self._allocator = allocator
         self._memmap = allocator.memmap
@@ -104,8 +105,8 @@ class SwapCache:
         """``swap_writepage()``: write a locked frame to its slot, unless nobody wants it."""
         if not self.remove_exclusive(page):
             self.areas.write(self.entry(page), self._memmap.pfn(page) << PAGE_SHIFT)
-        self._memmap.clear_bit(page, PG_LAUNDER)
-        self._memmap.clear_bit(page, PG_LOCKED)
+        memmap = self._memmap
+        memmap.set_flags(page, memmap.flags(page) & ~self._written)
 
     def read(self, entry: int) -> int:
         """``read_swap_cache_async()``: a frame with the slot's contents, with a reference.
@@ -114,7 +115,7 @@ class SwapCache:
         """
         if page := self.lookup(entry):
             return page
-        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        page = self._allocator.alloc_page(self._gfp_highuser, "user page")
         if not page:
             return 0
         if not self.add(page, entry):

@@ -16,9 +16,7 @@ from typing import Any, Final
 from kernel_model.arch_i386.page import PAGE_SIZE, virt_to_phys
 from kernel_model.errors import BadConfig, KernelBug
 from kernel_model.image import KernelImage
-from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.structs.mmzone import MAX_ORDER
 from kernel_model.structs.swap import MAX_SWAPFILES
 
 SWAPFILE_CLUSTER: Final = 256
@@ -48,6 +46,7 @@ class SwapAreas:
 
     def __init__(self, image: KernelImage, allocator: PageAllocator) -> None:
         self._image = image
+        self._constants = image.constants
         self._statics = image.statics
         self._allocator = allocator
         self.disks: list[bytearray] = []
@@ -61,9 +60,9 @@ class SwapAreas:
         """
         area = int(self._statics.nr_swapfiles)
         order = (max(pages * 2 - 1, 0) // PAGE_SIZE).bit_length()
-        if area >= MAX_SWAPFILES or not pages >= 2 or order >= MAX_ORDER:
+        if area >= MAX_SWAPFILES or not pages >= 2 or order >= self._constants.max_order:
             raise BadConfig(f"a swap area of {pages} pages: give 2 to {PAGE_SIZE << 8}")
-        table = self._allocator.get_free_pages(GFP_KERNEL, order, "swap map")
+        table = self._allocator.get_free_pages(self._constants.gfp.kernel, order, "swap map")
         if not table:
             raise BadConfig("no memory for the map of the swap area: give the machine more RAM")
         self._image.ram.fill(virt_to_phys(table), PAGE_SIZE << order)

@@ -36,9 +36,7 @@ from kernel_model.arch_i386.pgtable import (
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.events import Rights
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
-from kernel_model.mm.gfp import GFP_BIT_HIGHMEM, GFP_DMA, GFP_KERNEL
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs.mmzone import VM_ALLOC, VM_IOREMAP
 
 _U32 = 0xFFFFFFFF
@@ -65,6 +63,7 @@ class Vmalloc:
         kfree: Callable[[int], None],
     ) -> None:
         self._image = image
+        self._gfp = image.constants.gfp
         self._kind = image.structs.vm_struct
         self._statics = image.statics
         self._allocator = allocator
@@ -105,7 +104,7 @@ class Vmalloc:
         The end of the range is looked at only behind another area, so that the first one may
         reach beyond it; an unaligned size makes the next area unaligned.
         """
-        vaddr = self._kmalloc(self._kind.size, GFP_KERNEL)
+        vaddr = self._kmalloc(self._kind.size, self._gfp.kernel)
         if not vaddr:
             return 0
         size = size + PAGE_SIZE & _U32
@@ -138,15 +137,15 @@ class Vmalloc:
 
     def vmalloc(self, size: int) -> int:
         """``size`` bytes from any zone (book 7.2)."""
-        return self.allocate(size, GFP_KERNEL | GFP_BIT_HIGHMEM, PAGE_KERNEL)
+        return self.allocate(size, self._gfp.kernel | self._gfp.highmem, PAGE_KERNEL)
 
     def vmalloc_dma(self, size: int) -> int:
         """The same below 16 MiB."""
-        return self.allocate(size, GFP_KERNEL | GFP_DMA, PAGE_KERNEL)
+        return self.allocate(size, self._gfp.kernel | self._gfp.dma, PAGE_KERNEL)
 
     def vmalloc_32(self, size: int) -> int:
         """The same without high memory."""
-        return self.allocate(size, GFP_KERNEL, PAGE_KERNEL)
+        return self.allocate(size, self._gfp.kernel, PAGE_KERNEL)
 
     def allocate(self, size: int, gfp_mask: int, prot: int) -> int:
         """``__vmalloc()``: whole pages with protection ``prot``. 0 when it cannot be."""
@@ -236,7 +235,7 @@ class Vmalloc:
     def _reserved(self, first: int, last: int) -> bool:
         """Whether nobody can have been given any frame of the range."""
         frames = range(first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1)
-        return all(self._memmap.test(self._memmap.page(pfn), PG_RESERVED) for pfn in frames)
+        return all(self._memmap.reserved(self._memmap.page(pfn)) for pfn in frames)
 
     # -- freeing -----------------------------------------------------------------------------------
 

@@ -91,6 +91,10 @@ class PageFlags:
     zone_shift: int = 24
     """The number of the zone stands above this bit."""
 
+    def mask(self, *names: str) -> int:
+        """The bits of these names as one mask; a bit that this release lacks adds nothing."""
+        return sum(1 << bit for name in names if (bit := getattr(self, name)) >= 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Constants:

@@ -16,7 +16,7 @@ from kernel_model.arch_i386.page import PAGE_MASK, PAGE_OFFSET, PAGE_SIZE
 from kernel_model.arch_i386.pgtable import pte_dirty, pte_mkclean, pte_pfn, pte_present
 from kernel_model.errno import EBUSY, EINVAL, EIO, ENOMEM
 from kernel_model.mm.filemap.pages import FilePages, UserPageTables
-from kernel_model.mm.page_flags import PG_DIRTY, PG_ERROR, PG_LOCKED, PG_RESERVED
+from kernel_model.mm.page_flags import PG_DIRTY, PG_ERROR, PG_LOCKED
 from kernel_model.structs.mm import VM_LOCKED, VM_SHARED
 
 MS_ASYNC: Final = 1
@@ -132,7 +132,7 @@ class MemorySync:
         pfn = pte_pfn(pte)
         if pfn >= self._statics.max_mapnr:
             return False
-        return not self._pages.memmap.test(self._pages.memmap.page(pfn), PG_RESERVED)
+        return not self._pages.memmap.reserved(self._pages.memmap.page(pfn))
 
     def msync_interval(self, vma: int, start: int, end: int, flags: int) -> int:
         """``msync()`` of a part of one VMA. 0 or ``-errno``."""

@@ -21,7 +21,6 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.structs.mm import VM_MAYWRITE, VM_SHARED
 
@@ -80,7 +79,7 @@ class PageCopier:
             pfn = pte_pfn(pte)
             mapped(dst_pgd, vaddr, pfn, rights)
             # A device's frame, or a reserved one, has no users to count.
-            if pfn < max_mapnr and not memmap.test(page := memmap.page(pfn), PG_RESERVED):
+            if pfn < max_mapnr and not memmap.reserved(page := memmap.page(pfn)):
                 if write_protect and pte & PAGE_RW:
                     mapped(src_pgd, vaddr, pfn, rights)
                     pte &= ~PAGE_RW

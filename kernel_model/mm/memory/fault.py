@@ -24,11 +24,10 @@ from kernel_model.arch_i386.pgtable import (
 )
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import EMPTY_ZERO_PAGE, KernelImage
-from kernel_model.mm.gfp import GFP_HIGHUSER
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_LOCKED, PG_RESERVED
+from kernel_model.mm.page_flags import PG_LOCKED
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.structs.mm import VM_SHARED
 
@@ -87,6 +86,7 @@ class FaultHandler:
         self._highmem = highmem
         self._tlb = tlb
         self._functions = image.functions
+        self._gfp_highuser = image.constants.gfp.highuser
         vma = image.structs.vm_area_struct
         self._vm_flags, self._vm_page_prot = vma.word("vm_flags"), vma.word("vm_page_prot")
         self._vm_ops = vma.word("vm_ops")
@@ -142,7 +142,7 @@ class FaultHandler:
         own = write_access and not flags & VM_SHARED
         if own and not (page := self._early_copy(page)):
             return Fault.OOM
-        if not self._memmap.test(page, PG_RESERVED):
+        if not self._memmap.reserved(page):
             words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         self.counts[Cause.FILE_COPY if own else Cause.FILE] += 1
         pte = mk_pte(self._memmap.pfn(page), prot)
@@ -153,7 +153,7 @@ class FaultHandler:
 
     def _early_copy(self, page: int) -> int:
         """A private page is written to at its first touch: the copy at once. 0: no memory."""
-        copy = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        copy = self._allocator.alloc_page(self._gfp_highuser, "user page")
         if copy:
             self.copy_user_highpage(copy, page)
             self._lru.add(copy)
@@ -168,7 +168,7 @@ class FaultHandler:
             self.counts[Cause.ZERO_PAGE] += 1
             self._map(pgd, vaddr, ptep, mk_pte(ZERO_PFN, prot) & ~PAGE_RW, flags, own=False)
             return Fault.MINOR
-        page = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        page = self._allocator.alloc_page(self._gfp_highuser, "user page")
         if not page:
             return Fault.OOM
         self.counts[Cause.ANONYMOUS] += 1
@@ -219,12 +219,12 @@ class FaultHandler:
             self.counts[Cause.COW_REUSE] += 1
             self._establish(pgd, vaddr, ptep, pte | PAGE_RW | PAGE_DIRTY | PAGE_ACCESSED, flags)
             return Fault.MINOR
-        new = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
+        new = self._allocator.alloc_page(self._gfp_highuser, "user page")
         if not new:
             return Fault.OOM
         self.counts[Cause.COW_COPY] += 1
         self.copy_user_highpage(new, old)
-        if memmap.test(old, PG_RESERVED):
+        if memmap.reserved(old):
             self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         copied = mk_pte(memmap.pfn(new), prot) | PAGE_RW | PAGE_DIRTY
         self._establish(pgd, vaddr, ptep, copied, flags)
@@ -238,7 +238,7 @@ class FaultHandler:
         if memmap.test(page, PG_LOCKED):
             return False
         memmap.set_bit(page, PG_LOCKED)
-        mine = not memmap.test(page, PG_RESERVED) and self._swap.can_share(page)
+        mine = not memmap.reserved(page) and self._swap.can_share(page)
         memmap.clear_bit(page, PG_LOCKED)
         return mine
 

@@ -17,7 +17,6 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.memory.fault import Fault, FaultHandler
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs.mm import (
     VM_IO,
     VM_MAYREAD,
@@ -82,7 +81,7 @@ class PageFollower:
                 page, error = self._bring_in(mm, vma, address, write)
                 if error:
                     return pages, error
-                if page and not self._memmap.test(page, PG_RESERVED):
+                if page and not self._memmap.reserved(page):
                     self._allocator.get_page(page)
                 pages.append(page)
                 address += PAGE_SIZE

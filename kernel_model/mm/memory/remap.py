@@ -16,7 +16,6 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.memory.fault import ZERO_PFN
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_RESERVED
 
 
 class PageMapper:
@@ -44,7 +43,7 @@ class PageMapper:
     def _nobodys(self, pfn: int) -> bool:
         if pfn >= self._statics.max_mapnr:
             return True
-        return self._memmap.test(self._memmap.page(pfn), PG_RESERVED)
+        return self._memmap.reserved(self._memmap.page(pfn))
 
     def zeromap_page_range(self, mm: int, start: int, size: int, prot: int) -> int:
         """Map the zero page, read-only, over ``size`` bytes from ``start``."""

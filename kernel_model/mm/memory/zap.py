@@ -16,7 +16,6 @@ from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import KernelImage
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.mm.swap_state import SwapCache
 
 FREE_PTE_NR: Final = 506
@@ -93,7 +92,7 @@ class Zapper:
         pfn = pte_pfn(pte)
         if pfn >= self._statics.max_mapnr:
             return False
-        return not self._memmap.test(self._memmap.page(pfn), PG_RESERVED)
+        return not self._memmap.reserved(self._memmap.page(pfn))
 
     def _free_pte(self, pte: int) -> None:
         """``__free_pte()``: the mapping's reference to its counted frame ends."""

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.image import KernelImage
-from kernel_model.mm.gfp import GFP_USER
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.structs.fs import SHMEM_NR_DIRECT
 
@@ -85,7 +84,7 @@ class SwapEntries:
         while True:
             place, missing = self._walk(inode, index)
             if missing:
-                frame = self._allocator.get_zeroed_page(GFP_USER, PURPOSE)
+                frame = self._allocator.get_zeroed_page(self._image.constants.gfp.user, PURPOSE)
                 if not frame:
                     return 0
                 self._words[place] = frame

@@ -19,7 +19,6 @@ from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE
 from kernel_model.errno import EINVAL, ENOMEM, ENOSPC
 from kernel_model.fs.file_table import Files
 from kernel_model.image import KernelImage
-from kernel_model.mm.gfp import GFP_HIGHUSER
 from kernel_model.mm.shmem.entries import SHMEM_MAX_INDEX, shmem_info
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 
@@ -61,7 +60,7 @@ class ShmemFiles:
         view.i_nlink = 0
         view.i_op = self._image.symbol("shmem_inode_operations")
         view.i_fop = self._image.symbol("shmem_file_operations")
-        view.i_data.gfp_mask = GFP_HIGHUSER
+        view.i_data.gfp_mask = self._image.constants.gfp.highuser
         shmem_info(self._image, inode).inode = inode
         return inode
 

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a kernel is put together: which class is which part of it.
+
+A :class:`Release` is asked for each part once, in the order in which the kernel boots; a part is
+built from those that the :class:`~kernel_model.kernel.Kernel` has so far. Parts that are the same
+in every release are built here, the others by :mod:`.linux_2_4` and :mod:`.linux_2_6`. Nothing
+but this decides by the release: code that both share takes its numbers from
+:mod:`.constants`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from kernel_model.arch_i386.layout import Layout
+from kernel_model.exec import Exec
+from kernel_model.file_memory import FileMemory
+from kernel_model.fork import Fork
+from kernel_model.fs.file_table import Files
+from kernel_model.image import KernelImage
+from kernel_model.mm.address_spaces import AddressSpaces
+from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.memory import Memory
+from kernel_model.mm.slab import Slab
+from kernel_model.mm.swap_out import SwapOut
+from kernel_model.mm.swap_state import SwapCache
+from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmscan import Vmscan
+
+if TYPE_CHECKING:
+    from kernel_model.kernel import Kernel
+
+
+class Release(ABC):
+    """One release. Its methods build a part each, and keep nothing."""
+
+    last_step: ClassVar[str] = ""
+    """The step of the boot behind which this release has no parts yet; empty: it has all."""
+
+    # -- memory ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def bootmem(self, image: KernelImage) -> Bootmem:
+        """The boot memory allocator."""
+
+    @abstractmethod
+    def layout(self, image: KernelImage, bootmem: Bootmem) -> Layout:
+        """Uniform memory or nodes, and the page allocator over it."""
+
+    @abstractmethod
+    def finish_zones(self, kernel: "Kernel") -> None:
+        """What follows on the zones before boot memory ends."""
+
+    # -- the kernel's own objects ------------------------------------------------------------------
+
+    @abstractmethod
+    def slab(self, kernel: "Kernel") -> Slab:
+        """The slab allocator, with its general caches."""
+
+    @abstractmethod
+    def proc_caches_init(self, kernel: "Kernel") -> None:
+        """The caches of the kernel's own objects."""
+
+    @abstractmethod
+    def vmalloc(self, kernel: "Kernel") -> Vmalloc:
+        """Memory that is contiguous in virtual addresses only."""
+
+    # -- reclaim -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def page_cache(self, kernel: "Kernel") -> PageCache:
+        """The frames of files, found by file and offset."""
+
+    @abstractmethod
+    def swap_cache(self, kernel: "Kernel") -> SwapCache:
+        """The frames that have a slot of swap."""
+
+    @abstractmethod
+    def swapper(self, kernel: "Kernel") -> SwapOut:
+        """Who takes pages away from processes."""
+
+    @abstractmethod
+    def reclaim(self, kernel: "Kernel") -> Vmscan:
+        """Who frees memory when it is short: kswapd, and every allocation that waits."""
+
+    # -- user space --------------------------------------------------------------------------------
+
+    def files(self, kernel: "Kernel") -> Files:
+        """Open files and their inodes."""
+        return Files(kernel.image, kernel.slab)
+
+    def memory(self, kernel: "Kernel") -> Memory:
+        """Faults, and the page tables of processes."""
+        return Memory(
+            kernel.image,
+            kernel.allocator,
+            kernel.page_tables,
+            kernel.swap_cache,
+            kernel.highmem,
+            kernel.tlb,
+            lambda mm, address: kernel.spaces.find_extend_vma(mm, address),
+        )
+
+    def file_memory(self, kernel: "Kernel") -> FileMemory:
+        """Files mapped into memory, shared memory among them."""
+        return FileMemory(
+            kernel.image,
+            kernel.allocator,
+            kernel.page_locks,
+            kernel.swap_cache,
+            kernel.files,
+            kernel.tlb,
+            kernel.memory.tables,
+            kernel.memory.zap_page_range,
+            lambda mm, address: kernel.spaces.find_vma(mm, address),
+        )
+
+    def spaces(self, kernel: "Kernel") -> AddressSpaces:
+        """Address spaces and their VMAs."""
+        return AddressSpaces(
+            kernel.image,
+            kernel.slab,
+            kernel.files,
+            kernel.memory,
+            kernel.allocator.nr_free_pages,
+        )
+
+    def fork(self, kernel: "Kernel") -> Fork:
+        """New address spaces, empty and copied."""
+        return Fork(kernel.image, kernel.slab, kernel.spaces)
+
+    def exec(self, kernel: "Kernel") -> Exec:
+        """A new program in a process."""
+        return Exec(
+            kernel.image,
+            kernel.allocator,
+            kernel.spaces,
+            kernel.memory,
+            kernel.fork,
+            kernel.mmu_context,
+        )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Linux 2.4.22, put together from its parts."""
+
+from typing import TYPE_CHECKING
+
+from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
+from kernel_model.caches import proc_caches_init
+from kernel_model.image import KernelImage
+from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.slab import Slab
+from kernel_model.mm.swap_out import SwapOut
+from kernel_model.mm.swap_state import SwapCache
+from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmscan import Vmscan
+from kernel_model.release.assembly import Release
+
+if TYPE_CHECKING:
+    from kernel_model.kernel import Kernel
+
+
+class Linux24(Release):
+    """Which class is which part of a 2.4 kernel."""
+
+    def bootmem(self, image: KernelImage) -> Bootmem:
+        return Bootmem(image)
+
+    def layout(self, image: KernelImage, bootmem: Bootmem) -> Layout:
+        if image.config.nodes == 1:
+            return UniformMemory(image, bootmem)
+        return NodeMemory(image, bootmem)
+
+    def finish_zones(self, kernel: "Kernel") -> None:
+        """Zones are complete when ``paging_init()`` is."""
+
+    def slab(self, kernel: "Kernel") -> Slab:
+        allocator, online = kernel.allocator, kernel.config.nr_cpus
+        slab = Slab(kernel.image, allocator.memmap, allocator, online)
+        slab.kmem_cache_init()
+        slab.kmem_cache_sizes_init(int(kernel.statics.num_physpages))
+        return slab
+
+    def proc_caches_init(self, kernel: "Kernel") -> None:
+        proc_caches_init(kernel.image, kernel.slab)
+
+    def vmalloc(self, kernel: "Kernel") -> Vmalloc:
+        return Vmalloc(
+            kernel.image,
+            kernel.allocator,
+            kernel.page_tables,
+            kernel.tlb,
+            kernel.slab.kmalloc,
+            kernel.slab.kfree,
+        )
+
+    def page_cache(self, kernel: "Kernel") -> PageCache:
+        cache = PageCache(kernel.image, kernel.allocator)
+        cache.page_cache_init(int(kernel.statics.num_mappedpages))
+        return cache
+
+    def swap_cache(self, kernel: "Kernel") -> SwapCache:
+        return SwapCache(
+            kernel.image, kernel.allocator, kernel.page_cache, kernel.swap_areas, kernel.tlb
+        )
+
+    def swapper(self, kernel: "Kernel") -> SwapOut:
+        return SwapOut(
+            kernel.image,
+            kernel.allocator,
+            kernel.memory.tables,
+            kernel.swap_cache,
+            kernel.tlb,
+            kernel.spaces.find_vma,
+        )
+
+    def reclaim(self, kernel: "Kernel") -> Vmscan:
+        return Vmscan(
+            kernel.image,
+            kernel.allocator,
+            kernel.swap_cache,
+            kernel.swapper.swap_out,
+            kernel.oom_killer.out_of_memory,
+            kernel.slab.kmem_cache_reap,
+        )
