@@ -76,6 +76,7 @@ USER_PROGRAMS: Final = (
     "signal_masks",
     "signal_restart",
     "signal_stack",
+    "sysenter",
     "write_kernel",
     "write_null",
     "write_text",

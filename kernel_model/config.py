@@ -51,14 +51,15 @@ class CpuFeatures:
     pae: bool
     nx: bool = False
     fxsr: bool = False
+    sep: bool = False
 
 
 CPU_MODELS: Final[dict[str, CpuFeatures]] = {
     "486": CpuFeatures(pse=False, pge=False, pae=False),
     "pentium": CpuFeatures(pse=True, pge=False, pae=False),
-    "pentium2": CpuFeatures(pse=True, pge=True, pae=True, fxsr=True),
-    "pentium3": CpuFeatures(pse=True, pge=True, pae=True, fxsr=True),
-    "coreduo": CpuFeatures(pse=True, pge=True, pae=True, nx=True, fxsr=True),
+    "pentium2": CpuFeatures(pse=True, pge=True, pae=True, fxsr=True, sep=True),
+    "pentium3": CpuFeatures(pse=True, pge=True, pae=True, fxsr=True, sep=True),
+    "coreduo": CpuFeatures(pse=True, pge=True, pae=True, nx=True, fxsr=True, sep=True),
 }
 
 

@@ -31,6 +31,7 @@ from harness.cpu import library
 from harness.cpu.context import BASE, HIDDEN_IO_BREAKPOINT, SavedContext
 from harness.cpu.interface import CpuError, Stop, StopReason
 from harness.cpu.supervisor import OutsideRam, SupervisorFault, SupervisorMemory
+from harness.cpu.sysenter import system_enter
 from harness.cpu.watch import watch
 from harness.traps import DEBUG, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
 from harness.virtual_8086 import EFLAGS_VM
@@ -78,6 +79,9 @@ class Runnable(Protocol):
     on_hypercall: Callable[[], None]
     on_out: Callable[[int, int, int], None]
     on_in: Callable[[int, int], int]
+    has_sysenter: bool
+
+    def read_msr(self, number: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,10 @@ class Execution:
         invalid = library.InvalidInstructionHook(self._invalid_instruction_hook)
         out = library.OutHook(self._out_hook)
         in_ = library.InHook(self._in_hook)
+        enter = library.SystemEnterHook(self._system_enter_hook)
         unmapped = library.UnmappedHook(self._unmapped_hook)
+        # First of its kind: once a nested run was stopped, Unicorn looks no further than that.
+        library.add_instruction_hook(self._handle, x86_const.UC_X86_INS_SYSENTER, enter)
         library.add_hook(self._handle, const.UC_HOOK_INTR, interrupt, _EVERYWHERE)
         library.add_hook(self._handle, const.UC_HOOK_INSN_INVALID, invalid, _EVERYWHERE)
         library.add_instruction_hook(self._handle, x86_const.UC_X86_INS_OUT, out)
@@ -132,7 +139,7 @@ class Execution:
         # A memory hook that covered RAM would send every store of the guest the slow way.
         for hole in _holes(self._cpu.ram):
             library.add_hook(self._handle, _UNMAPPED_HOOKS, unmapped, hole)
-        return [interrupt, invalid, out, in_, unmapped]
+        return [interrupt, invalid, out, in_, enter, unmapped]
 
     def start(self, eip: int | None, max_instructions: int, timeout_seconds: float) -> StopReason:
         context = self._context
@@ -300,6 +307,14 @@ class Execution:
         except BaseException as error:
             self._fail(error)
         return True
+
+    def _system_enter_hook(self, _uc: object, _data: object) -> None:
+        try:
+            self._context.save()
+            system_enter(self._cpu)
+            self._finish_hook()
+        except BaseException as error:
+            self._fail(error)
 
     def _port_trap(self, hit: int) -> None:
         """An I/O instruction has just ended."""

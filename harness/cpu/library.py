@@ -33,6 +33,7 @@ OutHook: Final = ctypes.CFUNCTYPE(
 InHook: Final = ctypes.CFUNCTYPE(
     ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
 )
+SystemEnterHook: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 UnmappedHook: Final = ctypes.CFUNCTYPE(
     ctypes.c_bool,
     ctypes.c_void_p,
@@ -78,7 +79,7 @@ def add_hook(handle: ctypes.c_void_p, kind: int, callback: Any, span: tuple[int,
 
 
 def add_instruction_hook(handle: ctypes.c_void_p, instruction: int, callback: Any) -> None:
-    """Register a C callback for every ``IN``, ``OUT`` or ``CPUID`` (``UC_X86_INS_*``)."""
+    """Register a C callback for an instruction (``UC_X86_INS_*``) that has such hooks."""
     _hook_add(handle, const.UC_HOOK_INSN, callback, (1, 0), ctypes.c_int(instruction))
 
 

@@ -87,13 +87,13 @@ class UnicornCpu:
         self.model = model
         self.hypercall_port = HYPERCALL_PORT
         self.virtual_8086 = True
+        self.has_sysenter = CPU_MODELS[model].sep
         layout = calibrate()
         self._uc = _open(ram, model)
         self._handle = ctypes.cast(self._uc._uch, ctypes.c_void_p)
         self.context = SavedContext(self._uc, layout)
         self.supervisor = SupervisorMemory(ram, self.context, SavedContext(self._uc, layout))
         self._monitor = Monitor(self._uc, layout)
-        self._feature_leaf = FeatureLeaf(self.context, self._monitor, CPU_MODELS[model])
         self._registers = ContextRegisters(self.context)
         self._query = MmuQuery(self)
         self._value = ctypes.c_uint32()
@@ -104,6 +104,7 @@ class UnicornCpu:
         self.on_out: Callable[[int, int, int], None] = _ignore_out
         self.on_in: Callable[[int, int], int] = _read_all_ones
         self._execution = Execution(self, self._handle)
+        self._feature_leaf = FeatureLeaf(self.context, self._monitor, CPU_MODELS[model])
         self._enter_boot_state()
 
     def _enter_boot_state(self) -> None:
@@ -165,7 +166,7 @@ class UnicornCpu:
     def control(self) -> ControlRegisters:
         self.context.latch()
         words, layout = self.context.words, self.context.layout
-        efer = self._uc.msr_read(_MSR_EFER)
+        efer = self.read_msr(_MSR_EFER)
         return ControlRegisters(words[layout.cr0], words[layout.cr3], words[layout.cr4], efer)
 
     def load_control(self, control: ControlRegisters) -> None:
@@ -187,6 +188,10 @@ class UnicornCpu:
         """Put pending changes of registers into the CPU and keep mirroring it."""
         if self.context.dirty:
             self.context.restore()
+
+    def read_msr(self, number: int) -> int:
+        """A model-specific register."""
+        return int(self._uc.msr_read(number))
 
     def load_cr3(self, paddr: int) -> None:
         """``mov %eax,%cr3``: drops the whole TLB, globals too on this CPU; 0.6 us."""

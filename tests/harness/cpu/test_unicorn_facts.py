@@ -217,6 +217,22 @@ def test_invalid_instructions_have_a_hook_of_their_own(bare: Bare) -> None:
     assert (seen, bare.vectors) == ([CODE], [])
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_sysenter_is_left_to_a_hook(bare: Bare, hooked: bool) -> None:
+    """It faults for nothing and looks at no register; the hook sees EIP on it."""
+    bare.collect_traps()
+    seen: list[int] = []
+
+    def enter(uc: Uc, _data: object) -> None:
+        seen.append(uc.reg_read(x86_const.UC_X86_REG_EIP))
+
+    if hooked:
+        bare.uc.hook_add(const.UC_HOOK_INSN, enter, None, 1, 0, x86_const.UC_X86_INS_SYSENTER)
+    bare.run(bytes.fromhex("4040 0f34 f4"))
+    assert seen == [CODE + 2] * hooked
+    assert not bare.vectors
+
+
 def test_stale_code_survives_a_write_from_outside(bare: Bare) -> None:
     bare.run(bytes.fromhex("b801000000 f4"))
     bare.ram.write(CODE, bytes.fromhex("b802000000 f4"))
