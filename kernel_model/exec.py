@@ -158,6 +158,8 @@ class Exec:
             return 0 if ptep else -ENOMEM
         pfn = self._allocator.memmap.pfn(page)
         self._allocator.lru.add(page)
+        self._context.tlb.caches.flush_dcache_page(page)
+        self._context.tlb.caches.flush_page_to_ram(page)
         self._image.events.page_mapped(pgd, vaddr, pfn, user_rights(VM_STACK_FLAGS, own=True))
         tables.tables.set_pte(ptep, mk_pte(pfn, PAGE_COPY) | PAGE_RW | PAGE_DIRTY)
         self._areas.mm(mm).rss += 1

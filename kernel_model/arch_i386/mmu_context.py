@@ -18,7 +18,7 @@ class MmuContext:
     def __init__(self, image: KernelImage, tlb: Tlb) -> None:
         self._image = image
         self._words = image.ram.words
-        self._tlb = tlb
+        self.tlb = tlb
         mm = image.structs.mm_struct
         self._pgd, self._cpu_vm_mask = mm.word("pgd"), mm.word("cpu_vm_mask")
 
@@ -31,7 +31,7 @@ class MmuContext:
         words[(prev - PAGE_OFFSET >> 2) + self._cpu_vm_mask] &= ~cpu
         at = following - PAGE_OFFSET >> 2
         words[at + self._cpu_vm_mask] |= cpu
-        self._tlb.processor.load_cr3(virt_to_phys(words[at + self._pgd]))
+        self.tlb.processor.load_cr3(virt_to_phys(words[at + self._pgd]))
 
     def activate_mm(self, prev: int, following: int) -> None:
         """A process gets another address space (``exec``)."""

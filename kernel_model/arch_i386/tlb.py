@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The TLB flush API, and the cache flush API that the i386 does not need.
+"""The TLB flush API.
 
-Models linux-2.4.22 ``include/asm-i386/pgtable.h`` and ``pgalloc.h`` (book 3.8, 3.9, tables 3.2
-and 3.4). The caches of an i386 are physically tagged and snoop the bus, so every
-``flush_cache_*`` is empty; the calls exist because other architectures need them.
+Models linux-2.4.22 ``include/asm-i386/pgtable.h`` and ``pgalloc.h`` (book 3.8, table 3.2). The
+flushes of caches are those of :mod:`~kernel_model.arch_i386.cacheflush`.
 """
 
+from kernel_model.arch_i386.cacheflush import CacheFlush
 from kernel_model.arch_i386.processor import X86_CR4_PGE, Processor
 from kernel_model.image import KernelImage
 
@@ -16,6 +16,7 @@ class Tlb:
     def __init__(self, image: KernelImage, processor: Processor) -> None:
         self._statics = image.statics
         self.processor = processor
+        self.caches = CacheFlush()
 
     def flush_tlb(self) -> None:
         """Drop the translations of the current address space (``local_flush_tlb``)."""
@@ -47,27 +48,3 @@ class Tlb:
 
     def update_mmu_cache(self, vaddr: int, pte: int) -> None:
         """A PTE was set after a fault: the i386 loads its TLB by itself."""
-
-    def flush_cache_all(self) -> None:
-        """Empty on the i386."""
-
-    def flush_cache_mm(self, mm: int) -> None:
-        """Empty on the i386."""
-
-    def flush_cache_range(self, mm: int, start: int, end: int) -> None:
-        """Empty on the i386."""
-
-    def flush_cache_page(self, mm: int, vaddr: int) -> None:
-        """Empty on the i386."""
-
-    def flush_page_to_ram(self, page: int) -> None:
-        """Empty on the i386."""
-
-    def flush_dcache_page(self, page: int) -> None:
-        """Empty on the i386."""
-
-    def flush_icache_range(self, start: int, end: int) -> None:
-        """Empty on the i386, which snoops its own stores for instruction fetch."""
-
-    def flush_icache_page(self, vaddr: int) -> None:
-        """Empty on the i386."""

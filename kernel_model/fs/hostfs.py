@@ -116,6 +116,7 @@ class HostFs:
             memmap.set_bit(page, PG_ERROR)
             return False
         self._pages.write_frame(page, 0, data.ljust(PAGE_SIZE, b"\0"))
+        self._pages.tlb.caches.flush_dcache_page(page)
         memmap.clear_bit(page, PG_ERROR)
         memmap.set_bit(page, PG_UPTODATE)
         return True
@@ -134,6 +135,7 @@ class HostFs:
         if inside > 0:
             if inside < PAGE_SIZE:
                 self._pages.clear_frame(page, inside)
+                self._pages.tlb.caches.flush_dcache_page(page)
             error = self._store(page, store, index)
         self._pages.unlock_page(page)
         return error
@@ -202,6 +204,7 @@ class HostFs:
         page = self._pages.cache.find_page(int(view.i_mapping), index)
         if page:
             self._pages.write_frame(page, offset, data)
+            self._pages.tlb.caches.flush_dcache_page(page)
         view.i_size = max(int(view.i_size), (index << PAGE_SHIFT) + offset + len(data))
 
     def truncated(self, inode: int, size: int) -> None:

@@ -144,7 +144,7 @@ class PersistentKmaps:
 
     def flush_all_zero_pkmaps(self) -> None:
         """Unmap every entry that nobody uses, and let the TLB forget them."""
-        self._tlb.flush_cache_all()
+        self._tlb.caches.flush_cache_all()
         for entry in np.flatnonzero(self._counts == 1).tolist():
             self._counts[entry] = 0
             pte = self._tables.ptep_get_and_clear(self._ptep(entry))

@@ -139,6 +139,7 @@ class SwapOut:
         if memmap.test(page, PG_LOCKED):
             return 0
         memmap.set_bit(page, PG_LOCKED)
+        self._tlb.caches.flush_cache_page(pgd, vaddr)
         pte = entries.ptep_get_and_clear(ptep)
         self._tlb.flush_tlb_page(pgd, vaddr)
         if pte_dirty(pte):

@@ -166,7 +166,7 @@ class Vmalloc:
             if not page:
                 return False
             self._map(vaddr, ptep, mk_pte(self._memmap.pfn(page), prot), rights)
-        self._tlb.flush_cache_all()
+        self._tlb.caches.flush_cache_all()
         return True
 
     def _ptes(self, addr: int, size: int) -> Iterator[tuple[int, int]]:
@@ -262,7 +262,7 @@ class Vmalloc:
             self.vfree(addr & PAGE_MASK)
 
     def _vmfree_area_pages(self, addr: int, size: int) -> None:
-        self._tlb.flush_cache_all()
+        self._tlb.caches.flush_cache_all()
         shape, tables = self._tables.shape, self._tables
         vaddr, end = addr, min(addr + size, _U32 + 1)
         while vaddr < end:

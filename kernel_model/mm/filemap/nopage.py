@@ -65,7 +65,7 @@ class FileFaults:
             pages.allocator.put_page(page)
             return NOPAGE_SIGBUS
         pages.allocator.lru.mark_page_accessed(page)
-        pages.tlb.flush_page_to_ram(page)
+        pages.tlb.caches.flush_page_to_ram(page)
         return page
 
     def _read_again(self, file: int, page: int) -> bool:

@@ -79,7 +79,7 @@ class FileReader:
             if not page:
                 break
             if int(pages.space(mapping).i_mmap_shared):
-                pages.tlb.flush_dcache_page(page)
+                pages.tlb.caches.flush_dcache_page(page)
             if not offset or not view.f_reada:
                 self._lru.mark_page_accessed(page)
             taken = actor(page, offset, length)

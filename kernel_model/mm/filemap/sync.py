@@ -115,7 +115,7 @@ class MemorySync:
             self._tables.pgd(self._words[(vma - PAGE_OFFSET >> 2) + self._vm_mm]),
             start + size,
         )
-        tlb.flush_cache_range(pgd, start, end)
+        tlb.caches.flush_cache_range(pgd, start, end)
         for vaddr, ptep in self._tables.ptes(pgd, start, end):
             pte = self._read(ptep)
             if not pte_present(pte) or not pte_dirty(pte) or not self._counted(pte):

@@ -79,7 +79,7 @@ class FileWriter:
         """Bytes into a part of one locked page that is prepared. Their number, or ``-errno``."""
         pages, (_, page, offset, end) = self._pages, ends
         left = source(page, offset, end - offset)
-        pages.tlb.flush_dcache_page(page)
+        pages.tlb.caches.flush_dcache_page(page)
         status = pages.call_a_op(mapping, "commit_write", *ends)
         return -EFAULT if left else status or end - offset
 

@@ -33,7 +33,7 @@ class EntryChanger:
         """
         pgd, entries = self._tables.pgd(int(self._image.current_task.mm)), self._entries
         rights = user_rights(newflags)
-        self._tlb.flush_cache_range(pgd, start, end)
+        self._tlb.caches.flush_cache_range(pgd, start, end)
         for vaddr, ptep in self._tables.ptes(pgd, start, end):
             if pte_present(entries.entry(ptep)):
                 pte = entries.ptep_get_and_clear(ptep)
@@ -44,11 +44,11 @@ class EntryChanger:
     def move_page_tables(self, mm: int, new_addr: int, old_addr: int, length: int) -> int:
         """Move the entries of ``length`` bytes, highest address first. 0, or -1: no memory."""
         pgd, distance = self._tables.pgd(mm), new_addr - old_addr
-        self._tlb.flush_cache_range(pgd, old_addr, old_addr + length)
+        self._tlb.caches.flush_cache_range(pgd, old_addr, old_addr + length)
         entries = list(self._tables.ptes(pgd, old_addr, old_addr + length))
         for moved, (vaddr, src_pte) in enumerate(reversed(entries)):
             if not self._move_one_page(pgd, vaddr, src_pte, vaddr + distance):
-                self._tlb.flush_cache_range(pgd, new_addr, new_addr + length)
+                self._tlb.caches.flush_cache_range(pgd, new_addr, new_addr + length)
                 for vaddr, _ in entries[len(entries) - moved :]:
                     back = self._tables.pte_offset(pgd, vaddr + distance)
                     self._move_one_page(pgd, vaddr + distance, back, vaddr)

@@ -145,6 +145,7 @@ class FaultHandler:
         if not self._memmap.reserved(page):
             words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         self.counts[Cause.FILE_COPY if own else Cause.FILE] += 1
+        self._about_to_be_seen(page)
         pte = mk_pte(self._memmap.pfn(page), prot)
         if write_access:
             pte |= PAGE_DIRTY | PAGE_RW
@@ -174,6 +175,7 @@ class FaultHandler:
         self.counts[Cause.ANONYMOUS] += 1
         self.clear_user_highpage(page)
         self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        self._tlb.caches.flush_page_to_ram(page)
         pte = mk_pte(self._memmap.pfn(page), prot) | PAGE_DIRTY | PAGE_RW
         self._lru.add(page)
         self._lru.mark_page_accessed(page)
@@ -202,8 +204,14 @@ class FaultHandler:
         if own:
             pte |= PAGE_DIRTY | PAGE_RW
         memmap.clear_bit(page, PG_LOCKED)
+        self._about_to_be_seen(page)
         self._map(pgd, vaddr, ptep, pte, flags, own=own)
         return Fault.MINOR if cached else Fault.MAJOR
+
+    def _about_to_be_seen(self, page: int) -> None:
+        """A frame that somebody filled through another address goes to a process."""
+        self._tlb.caches.flush_page_to_ram(page)
+        self._tlb.caches.flush_icache_page(page)
 
     # -- copy on write ------------------------------------------------------------------------
 
@@ -226,6 +234,7 @@ class FaultHandler:
         self.copy_user_highpage(new, old)
         if memmap.reserved(old):
             self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        self._tlb.caches.flush_page_to_ram(new)
         copied = mk_pte(memmap.pfn(new), prot) | PAGE_RW | PAGE_DIRTY
         self._establish(pgd, vaddr, ptep, copied, flags)
         self._lru.add(new)
@@ -244,6 +253,7 @@ class FaultHandler:
 
     def _establish(self, pgd: int, vaddr: int, ptep: int, pte: int, flags: int) -> None:
         """``establish_pte()``: another entry for a present page; the TLB may hold the old one."""
+        self._tlb.caches.flush_cache_page(pgd, vaddr)
         self._events.page_mapped(pgd, vaddr, pte_pfn(pte), user_rights(flags, own=True))
         self._entries.set_pte(ptep, pte)
         self._tlb.flush_tlb_page(pgd, vaddr)

@@ -84,4 +84,4 @@ class Memory:
 
     def flush_cache_mm(self, mm: int) -> None:
         """Write back what caches hold of ``mm`` by virtual address: nothing on the i386."""
-        self._tlb.flush_cache_mm(self.tables.pgd(mm))
+        self._tlb.caches.flush_cache_mm(self.tables.pgd(mm))

@@ -51,7 +51,7 @@ class Zapper:
         pgd, end = tables.pgd(mm), address + size
         gathered: list[int] | None = [] if self._others_may_use(mm) else None
         freed, base = 0, mm - PAGE_OFFSET >> 2
-        tlb.flush_cache_range(pgd, address, end)
+        tlb.caches.flush_cache_range(pgd, address, end)
         for vaddr, ptep in tables.ptes(pgd, address, end):
             pte = self._entries.entry(ptep)
             if not pte_present(pte):

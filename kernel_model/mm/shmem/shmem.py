@@ -109,6 +109,7 @@ class Shmem:
         pages.files.inode(inode).i_blocks += BLOCKS_PER_PAGE
         pages.cache.add_to_page_cache(page, mapping, index)
         pages.clear_frame(page)
+        pages.tlb.caches.flush_dcache_page(page)
         self._memmap.set_bit(page, PG_UPTODATE)
         pages.unlock_page(page)
         return page
@@ -145,7 +146,7 @@ class Shmem:
         if page < 0:
             return NOPAGE_OOM if page == -ENOMEM else NOPAGE_SIGBUS
         self._pages.allocator.lru.mark_page_accessed(page)
-        self._pages.tlb.flush_page_to_ram(page)
+        self._pages.tlb.caches.flush_page_to_ram(page)
         return page
 
     # -- pages go ------------------------------------------------------------------------------

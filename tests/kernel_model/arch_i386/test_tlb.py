@@ -42,14 +42,14 @@ CALLS: list[tuple[str, Call, list[object]]] = [
     ("flush_tlb_page other", lambda tlb: tlb.flush_tlb_page(OTHER, 0x8048000), []),
     ("flush_tlb_pgtables", lambda tlb: tlb.flush_tlb_pgtables(LOADED, 0, 0x400000), []),
     ("update_mmu_cache", lambda tlb: tlb.update_mmu_cache(0x8048000, 0x67), []),
-    ("flush_cache_all", lambda tlb: tlb.flush_cache_all(), []),
-    ("flush_cache_mm", lambda tlb: tlb.flush_cache_mm(LOADED), []),
-    ("flush_cache_range", lambda tlb: tlb.flush_cache_range(LOADED, 0, 0x1000), []),
-    ("flush_cache_page", lambda tlb: tlb.flush_cache_page(LOADED, 0), []),
-    ("flush_page_to_ram", lambda tlb: tlb.flush_page_to_ram(0xC1000000), []),
-    ("flush_dcache_page", lambda tlb: tlb.flush_dcache_page(0xC1000000), []),
-    ("flush_icache_range", lambda tlb: tlb.flush_icache_range(0, 0x1000), []),
-    ("flush_icache_page", lambda tlb: tlb.flush_icache_page(0), []),
+    ("flush_cache_all", lambda tlb: tlb.caches.flush_cache_all(), []),
+    ("flush_cache_mm", lambda tlb: tlb.caches.flush_cache_mm(LOADED), []),
+    ("flush_cache_range", lambda tlb: tlb.caches.flush_cache_range(LOADED, 0, 0x1000), []),
+    ("flush_cache_page", lambda tlb: tlb.caches.flush_cache_page(LOADED, 0), []),
+    ("flush_page_to_ram", lambda tlb: tlb.caches.flush_page_to_ram(0xC1000000), []),
+    ("flush_dcache_page", lambda tlb: tlb.caches.flush_dcache_page(0xC1000000), []),
+    ("flush_icache_range", lambda tlb: tlb.caches.flush_icache_range(0, 0x1000), []),
+    ("flush_icache_page", lambda tlb: tlb.caches.flush_icache_page(0xC1000000), []),
 ]
 
 
