@@ -24,6 +24,9 @@ LOW_RAM_END: Final = 0x9F000
 MAX_NODES: Final = 4
 RELEASES: Final = ("2.4", "2.6")
 """Linux 2.4.22 and 2.6.11."""
+REVERSE_MAPS: Final = ("object", "pte_chain")
+"""How 2.6 finds the PTEs of a frame: by ``anon_vma`` and file as 2.6.11 does, or by the chains of
+2.6.0."""
 MAX_LOW_RAM: Final = 896 * MIB
 DMA_END: Final = 16 * MIB
 NODE_ALIGNMENT: Final = 1024
@@ -95,7 +98,7 @@ class KernelConfig:
     ``spinlock_bytes`` is ``sizeof(spinlock_t)`` of a uniprocessor build: 0, or 4 as gcc 2.95
     makes it; SMP builds always have 4. ``debug_highmem`` is CONFIG_DEBUG_HIGHMEM: the slots of
     ``kmap_atomic()`` are unmapped after use, and checked. Without ``mmu`` the kernel is built for a
-    CPU that never turns paging on (2.6 only).
+    CPU that never turns paging on (2.6 only). ``rmap`` is the kind of reverse map of 2.6.
     """
 
     ram: int = 64 * MIB
@@ -117,6 +120,7 @@ class KernelConfig:
     debug_slab: bool = False
     debug_highmem: bool = False
     mmu: bool = True
+    rmap: str = "object"
 
     def __post_init__(self) -> None:
         if not self.e820:
@@ -150,6 +154,10 @@ class KernelConfig:
             raise BadConfig(f"l1_cache_bytes {self.l1_cache_bytes}: one of 16, 32, 64, 128")
         if not self.mmu and (self.release == "2.4" or self.highmem is not Highmem.NONE):
             raise BadConfig("a kernel without MMU is a 2.6 without high memory: choose those")
+        if self.rmap not in REVERSE_MAPS:
+            raise BadConfig(f"rmap {self.rmap!r}: one of {', '.join(REVERSE_MAPS)}")
+        if self.rmap != "object" and self.release == "2.4":
+            raise BadConfig("2.4 has no reverse map: choose release 2.6 for rmap pte_chain")
         if self.spinlock_bytes not in (0, 4):
             raise BadConfig(f"spinlock_bytes {self.spinlock_bytes}: 0 or 4")
 

@@ -14,14 +14,13 @@ from typing import Final
 
 from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
-from kernel_model.arch_i386.pgtable import PAGE_COPY, PAGE_DIRTY, PAGE_RW, mk_pte
+from kernel_model.arch_i386.pgtable import PAGE_COPY
 from kernel_model.errno import E2BIG, ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fork import Fork
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.memory import Memory
-from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.structs.mm import VM_STACK_FLAGS
 
@@ -144,23 +143,7 @@ class Exec:
         for index, page in enumerate(bprm.page):
             if page:
                 bprm.page[index] = 0
-                if error := self._put_dirty_page(mm, page, base + index * PAGE_SIZE):
+                vaddr = base + index * PAGE_SIZE
+                if error := self._memory.faults.put_dirty_page(mm, vma, page, vaddr):
                     return error
-        return 0
-
-    def _put_dirty_page(self, mm: int, page: int, vaddr: int) -> int:
-        """Map an argument page, written to already. A place that is taken keeps what it has."""
-        tables = self._memory.tables
-        pgd = tables.pgd(mm)
-        ptep = tables.pte_alloc(pgd, vaddr)
-        if not ptep or tables.tables.entry(ptep):
-            self._allocator.put_page(page)
-            return 0 if ptep else -ENOMEM
-        pfn = self._allocator.memmap.pfn(page)
-        self._allocator.lru.add(page)
-        self._context.tlb.caches.flush_dcache_page(page)
-        self._context.tlb.caches.flush_page_to_ram(page)
-        self._image.events.page_mapped(pgd, vaddr, pfn, user_rights(VM_STACK_FLAGS, own=True))
-        tables.tables.set_pte(ptep, mk_pte(pfn, PAGE_COPY) | PAGE_RW | PAGE_DIRTY)
-        self._areas.mm(mm).rss += 1
         return 0

@@ -6,9 +6,9 @@ Models linux-2.4.22 ``mm/swapfile.c``: ``get_swap_page()``, ``scan_swap_map()``,
 ``swap_info[]`` and the ``swap_map`` of each area, a count for each slot. The slots' contents
 are on a disk, outside RAM: :attr:`SwapAreas.disks`.
 
-A slot is named by a ``swp_entry_t``: the area in bits 1 to 6, the slot from bit 8 on. That is
-what a PTE holds of a page that is out; bit 0, "present", stays clear. What can fail: a slot
-that nobody holds cannot be freed, a :class:`KernelBug`; a full area returns no slot, 0.
+A slot is named by a ``swp_entry_t`` (:mod:`kernel_model.mm.swapops`), from which comes what a PTE
+holds of a page that is out. What can fail: a slot that nobody holds cannot be freed, a
+:class:`KernelBug`; a full area returns no slot, 0.
 """
 
 from typing import Any, Final
@@ -17,6 +17,7 @@ from kernel_model.arch_i386.page import PAGE_SIZE, virt_to_phys
 from kernel_model.errors import BadConfig, KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.swapops import AbsentPtes, SwapPtes
 from kernel_model.structs.swap import MAX_SWAPFILES
 
 SWAPFILE_CLUSTER: Final = 256
@@ -26,25 +27,14 @@ SWP_USED: Final = 1
 SWP_WRITEOK: Final = 3
 
 
-def swp_entry(area: int, offset: int) -> int:
-    """``SWP_ENTRY``: the entry for slot ``offset`` of an area."""
-    return area << 1 | offset << 8
-
-
-def swp_type(entry: int) -> int:
-    """``SWP_TYPE``: the area of an entry."""
-    return entry >> 1 & 0x3F
-
-
-def swp_offset(entry: int) -> int:
-    """``SWP_OFFSET``: the slot of an entry."""
-    return entry >> 8
-
-
 class SwapAreas:
     """The swap areas of one machine."""
 
-    def __init__(self, image: KernelImage, allocator: PageAllocator) -> None:
+    def __init__(
+        self, image: KernelImage, allocator: PageAllocator, ptes: AbsentPtes | None = None
+    ) -> None:
+        self.ptes: AbsentPtes = ptes or SwapPtes()
+        """How a slot is named, and what a PTE holds of it."""
         self._image = image
         self._constants = image.constants
         self._statics = image.statics
@@ -102,7 +92,7 @@ class SwapAreas:
         for area in range(int(self._statics.nr_swapfiles)):
             info = self._info(area)
             if info.flags & SWP_WRITEOK == SWP_WRITEOK and (offset := self._scan(info)):
-                return swp_entry(area, offset)
+                return self.ptes.swp_entry(area, offset)
         return 0
 
     def _scan(self, info: Any) -> int:
@@ -142,7 +132,7 @@ class SwapAreas:
         return offset
 
     def _slot(self, entry: int) -> tuple[Any, memoryview, int]:
-        area, offset = swp_type(entry), swp_offset(entry)
+        area, offset = self.ptes.swp_type(entry), self.ptes.swp_offset(entry)
         if area >= int(self._statics.nr_swapfiles) or offset >= int(self._info(area).max):
             raise KernelBug("swapfile.c", 0, f"swap entry {entry:#x} names no slot there is")
         info = self._info(area)
@@ -176,10 +166,14 @@ class SwapAreas:
 
     def write(self, entry: int, paddr: int) -> None:
         """``rw_swap_page(WRITE)``: the frame at ``paddr`` goes to its slot."""
-        at = swp_offset(entry) * PAGE_SIZE
-        self.disks[swp_type(entry)][at : at + PAGE_SIZE] = self._image.ram.read(paddr, PAGE_SIZE)
+        disk, at = self._place(entry)
+        disk[at : at + PAGE_SIZE] = self._image.ram.read(paddr, PAGE_SIZE)
 
     def read(self, entry: int, paddr: int) -> None:
         """``rw_swap_page(READ)``: a slot comes back into the frame at ``paddr``."""
-        at = swp_offset(entry) * PAGE_SIZE
-        self._image.ram.write(paddr, self.disks[swp_type(entry)][at : at + PAGE_SIZE])
+        disk, at = self._place(entry)
+        self._image.ram.write(paddr, disk[at : at + PAGE_SIZE])
+
+    def _place(self, entry: int) -> tuple[bytearray, int]:
+        """The disk of a slot, and where it begins there."""
+        return self.disks[self.ptes.swp_type(entry)], self.ptes.swp_offset(entry) * PAGE_SIZE

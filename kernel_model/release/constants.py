@@ -66,7 +66,10 @@ class Gfp:
 
 @dataclass(frozen=True, slots=True)
 class PageFlags:
-    """Bit numbers of ``page->flags``. -1: this release has no such bit."""
+    """Bit numbers of ``page->flags``. -1: this release has no such bit.
+
+    ``direct`` is of 2.6.0, whose number 16 became the swap cache's: it stands behind the others.
+    """
 
     locked: int = 0
     error: int = 1
@@ -88,6 +91,7 @@ class PageFlags:
     swapcache: int = -1
     mappedtodisk: int = -1
     reclaim: int = -1
+    direct: int = -1
     zone_shift: int = 24
     """The number of the zone stands above this bit."""
 
@@ -141,6 +145,7 @@ LINUX_2_6: Final = Constants(
         swapcache=16,
         mappedtodisk=17,
         reclaim=18,
+        direct=19,
         zone_shift=29,
     ),
 )

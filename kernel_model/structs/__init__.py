@@ -30,6 +30,7 @@ class Abi:
     debug_slab: bool = False
     release: str = "2.4"
     mmu: bool = True
+    rmap: str = "object"
 
     @classmethod
     def of(cls, config: KernelConfig) -> "Abi":
@@ -42,6 +43,7 @@ class Abi:
             debug_slab=config.debug_slab,
             release=config.release,
             mmu=config.mmu,
+            rmap=config.rmap,
         )
 
 
@@ -112,6 +114,7 @@ class Structs:
     prio_tree_root: CType
     prio_tree_node: CType
     anon_vma: CType
+    pte_chain: CType
     vm_area_shared: CType
     radix_tree_root: CType
     vm_list_struct: CType

@@ -47,20 +47,19 @@ class EntryChanger:
         self._tlb.caches.flush_cache_range(pgd, old_addr, old_addr + length)
         entries = list(self._tables.ptes(pgd, old_addr, old_addr + length))
         for moved, (vaddr, src_pte) in enumerate(reversed(entries)):
-            if not self._move_one_page(pgd, vaddr, src_pte, vaddr + distance):
-                # Nobody has run since they were moved there; but that is not this function's to know.
+            if not self._move_one_page(mm, pgd, vaddr, src_pte, vaddr + distance):
                 self._tlb.caches.flush_cache_range(pgd, new_addr, new_addr + length)
                 for vaddr, _ in entries[len(entries) - moved :]:
                     back = self._tables.pte_offset(pgd, vaddr + distance)
-                    self._move_one_page(pgd, vaddr + distance, back, vaddr)
+                    self._move_one_page(mm, pgd, vaddr + distance, back, vaddr)
                 self._zapper.zap_page_range(mm, new_addr, length)
                 return -1
         self._tlb.flush_tlb_range(pgd, old_addr, old_addr + length)
         return 0
 
-    def _move_one_page(self, pgd: int, source: int, src_pte: int, to: int) -> bool:
+    def _move_one_page(self, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
         """False: there is no page table for ``to`` and no memory for one."""
-        dst_pte = self._tables.pte_alloc(pgd, to)
+        dst_pte = self._tables.pte_alloc(mm, pgd, to)
         if not dst_pte:
             return False
         pte = self._entries.ptep_get_and_clear(src_pte)

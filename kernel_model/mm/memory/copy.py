@@ -21,6 +21,7 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.rmap.interface import ReverseMap
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.structs.mm import VM_MAYWRITE, VM_SHARED
 
@@ -29,7 +30,12 @@ class PageCopier:
     """``copy_page_range()`` of one machine."""
 
     def __init__(
-        self, image: KernelImage, allocator: PageAllocator, tables: UserTables, areas: SwapAreas
+        self,
+        image: KernelImage,
+        allocator: PageAllocator,
+        tables: UserTables,
+        areas: SwapAreas,
+        rmap: ReverseMap,
     ) -> None:
         self._events = image.events
         self._words = image.ram.words
@@ -38,6 +44,7 @@ class PageCopier:
         self._memmap = allocator.memmap
         self._tables = tables
         self._areas = areas
+        self._rmap = rmap
         vma = image.structs.vm_area_struct
         self._vm_start, self._vm_end = vma.word("vm_start"), vma.word("vm_end")
         self._vm_flags = vma.word("vm_flags")
@@ -61,10 +68,11 @@ class PageCopier:
         write_protect = flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
         table, distance = -1, 0
         memmap, mapped, max_mapnr = self._memmap, self._events.page_mapped, self._statics.max_mapnr
+        reserve, duplicate = self._rmap.reserve, self._rmap.duplicate
         for vaddr, src_pte in tables.ptes(src_pgd, start, end):
             if vaddr >> shift != table:
                 table = vaddr >> shift
-                dst_pte = tables.pte_alloc(dst_pgd, vaddr)
+                dst_pte = tables.pte_alloc(dst, dst_pgd, vaddr)
                 if not dst_pte:
                     return -1
                 distance = dst_pte - src_pte
@@ -73,13 +81,16 @@ class PageCopier:
                 # A clean page of a file, dropped when the page table was allocated.
                 continue
             if not pte_present(pte):
-                self._areas.swap_duplicate(pte)
+                self._copy_absent(dst, src, pte)
                 entries.set_pte(src_pte + distance, pte)
                 continue
             pfn = pte_pfn(pte)
-            mapped(dst_pgd, vaddr, pfn, rights)
             # A device's frame, or a reserved one, has no users to count.
-            if pfn < max_mapnr and not memmap.reserved(page := memmap.page(pfn)):
+            counted = pfn < max_mapnr and not memmap.reserved(page := memmap.page(pfn))
+            if counted and not reserve():
+                return -1
+            mapped(dst_pgd, vaddr, pfn, rights)
+            if counted:
                 if write_protect and pte & PAGE_RW:
                     mapped(src_pgd, vaddr, pfn, rights)
                     pte &= ~PAGE_RW
@@ -87,5 +98,10 @@ class PageCopier:
                 pte &= not_inherited
                 get_page(page)
                 words[rss] += 1
+                duplicate(dst, page, src_pte + distance)
             entries.set_pte(src_pte + distance, pte)
         return 0
+
+    def _copy_absent(self, dst: int, src: int, pte: int) -> None:
+        """The child, too, means the slot that the entry holds."""
+        self._areas.swap_duplicate(pte)

@@ -3,7 +3,8 @@
 
 Models linux-2.4.22 ``mm/memory.c``: ``handle_mm_fault()``, ``handle_pte_fault()``,
 ``do_anonymous_page()``, ``do_no_page()``, ``do_swap_page()``, ``do_wp_page()`` (book 4.6). In
-RAM: PTEs, ``mm->rss``, frames and their counts, swap slots.
+RAM: PTEs, ``mm->rss``, frames and their counts, swap slots. The steps are those of 2.6, too; what
+it does in its own way stands in :mod:`kernel_model.mm.memory.linux_2_6.fault`.
 
 What can fail: no memory, and pages that their file does not have: see :class:`Fault`. Whatever
 comes of it, nothing is left half done.
@@ -16,6 +17,7 @@ from kernel_model.arch_i386.highmem import DirectMapping, KmType
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from kernel_model.arch_i386.pgtable import (
     PAGE_ACCESSED,
+    PAGE_COPY,
     PAGE_DIRTY,
     PAGE_RW,
     mk_pte,
@@ -23,11 +25,13 @@ from kernel_model.arch_i386.pgtable import (
     pte_present,
 )
 from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.errno import ENOMEM
 from kernel_model.image import EMPTY_ZERO_PAGE, KernelImage
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.mm.page_flags import PG_LOCKED
+from kernel_model.mm.page_flags import PG_LOCKED, PG_REFERENCED
+from kernel_model.mm.rmap.interface import ReverseMap
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.structs.mm import VM_SHARED
 
@@ -70,6 +74,7 @@ class FaultHandler:
         swap: SwapCache,
         highmem: DirectMapping,
         tlb: Tlb,
+        rmap: ReverseMap,
     ) -> None:
         self.counts: Counter[Cause] = Counter()
         self._printk = image.printk
@@ -85,35 +90,82 @@ class FaultHandler:
         self._swap = swap
         self._highmem = highmem
         self._tlb = tlb
+        self._rmap = rmap
         self._functions = image.functions
         self._gfp_highuser = image.constants.gfp.highuser
         vma = image.structs.vm_area_struct
         self._vm_flags, self._vm_page_prot = vma.word("vm_flags"), vma.word("vm_page_prot")
         self._vm_ops = vma.word("vm_ops")
-        self._nopage = image.structs.vm_operations_struct.word("nopage")
+        self._nopage_word = image.structs.vm_operations_struct.word("nopage")
         self._rss = image.structs.mm_struct.word("rss")
 
     def handle_mm_fault(self, mm: int, vma: int, address: int, write_access: bool) -> Fault:
         """Bring in the page at ``address``, which ``vma`` says may be accessed so."""
         pgd = self._tables.pgd(mm)
-        ptep = self._tables.pte_alloc(pgd, address)
+        ptep = self._tables.pte_alloc(mm, pgd, address)
         if not ptep:
             return Fault.OOM
         vaddr, pte = address & PAGE_MASK, self._entries.entry(ptep)
         if not pte:
             return self._do_no_page(mm, pgd, vma, vaddr, ptep, write_access)
         if not pte_present(pte):
-            return self._do_swap_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
+            return self._do_absent_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
         if write_access and not pte & PAGE_RW:
             return self._do_wp_page(mm, pgd, vma, vaddr, ptep, pte)
         self.counts[Cause.SPURIOUS] += 1
-        # Somebody else was faster, or the TLB was behind: the entry is good, say so again.
+        self._set_access_flags(pgd, vaddr, ptep, pte, write_access)
+        return Fault.MINOR
+
+    # -- what releases do in their own way -----------------------------------------------------
+
+    def _set_access_flags(
+        self, pgd: int, vaddr: int, ptep: int, pte: int, write_access: bool
+    ) -> None:
+        """Somebody else was faster, or the TLB was behind: the entry is good, say so again."""
         used = PAGE_ACCESSED | (PAGE_DIRTY if write_access else 0)
         self._entries.set_pte(ptep, pte | used)
         # An i386 would do without: the entry gained bits and lost none, and before the CPU faults
         # or sets one of them it reads the entry again. Others keep asking their TLB.
         self._tlb.flush_tlb_page(pgd, vaddr)
-        return Fault.MINOR
+
+    def _do_absent_page(
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int, write_access: bool
+    ) -> Fault:
+        """The entry says where the page is: in a swap slot."""
+        return self._do_swap_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
+
+    def _nopage(self, nopage: int, vma: int, vaddr: int) -> tuple[int, Fault]:
+        """The page from whoever provides for the VMA, and how much work it was."""
+        return self._functions.call(nopage, vma, vaddr), Fault.MAJOR
+
+    def _zeroed_page(self) -> int:
+        """A frame of zeros; 0: no memory."""
+        page = self._allocator.alloc_page(self._gfp_highuser, "user page")
+        if page:
+            self.clear_user_highpage(page)
+        return page
+
+    def _private_copy(self, source: int) -> int:
+        """A frame with the contents of ``source``; 0: no memory."""
+        page = self._allocator.alloc_page(self._gfp_highuser, "user page")
+        if page:
+            self.copy_user_highpage(page, source)
+        return page
+
+    def _mkwrite(self, pte: int, flags: int) -> int:
+        """The entry of a page that is being written to."""
+        return pte | PAGE_DIRTY | PAGE_RW
+
+    def _enter_lru(self, page: int) -> None:
+        """A process has a new page of its own."""
+        self._lru.add(page)
+
+    def _swapped_in(
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
+    ) -> bool:
+        """A page has come back read-only; a program that wants to write comes again. False: no
+        memory to let it write now."""
+        return True
 
     # -- the page comes ------------------------------------------------------------------------
 
@@ -131,16 +183,18 @@ class FaultHandler:
         words = self._words
         flags, prot = words[at + self._vm_flags], words[at + self._vm_page_prot]
         vm_ops = words[at + self._vm_ops]
-        nopage = words[(vm_ops - PAGE_OFFSET >> 2) + self._nopage] if vm_ops else 0
+        nopage = words[(vm_ops - PAGE_OFFSET >> 2) + self._nopage_word] if vm_ops else 0
+        if not self._rmap.reserve():
+            return Fault.OOM
         if not nopage:
-            return self._do_anonymous_page(mm, pgd, vaddr, ptep, flags, prot, write_access)
-        page = self._functions.call(nopage, vma, vaddr)
+            return self._do_anonymous_page(mm, pgd, vma, vaddr, ptep, write_access)
+        page, fault = self._nopage(nopage, vma, vaddr)
         if page == NOPAGE_SIGBUS:
             return Fault.SIGBUS
         if page == NOPAGE_OOM:
             return Fault.OOM
         own = write_access and not flags & VM_SHARED
-        if own and not (page := self._early_copy(page)):
+        if own and not (page := self._early_copy(vma, page)):
             return Fault.OOM
         if not self._memmap.reserved(page):
             words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
@@ -148,44 +202,52 @@ class FaultHandler:
         self._about_to_be_seen(page)
         pte = mk_pte(self._memmap.pfn(page), prot)
         if write_access:
-            pte |= PAGE_DIRTY | PAGE_RW
+            pte = self._mkwrite(pte, flags)
         self._map(pgd, vaddr, ptep, pte, flags, own=own)
-        return Fault.MAJOR
+        if own:
+            self._rmap.add_anon(page, vma, vaddr, ptep)
+        else:
+            self._rmap.add_file(page, ptep)
+        return fault
 
-    def _early_copy(self, page: int) -> int:
+    def _early_copy(self, vma: int, page: int) -> int:
         """A private page is written to at its first touch: the copy at once. 0: no memory."""
-        copy = self._allocator.alloc_page(self._gfp_highuser, "user page")
+        copy = self._private_copy(page) if self._rmap.prepare(vma) else 0
         if copy:
-            self.copy_user_highpage(copy, page)
-            self._lru.add(copy)
+            self._enter_lru(copy)
         self._allocator.put_page(page)
         return copy
 
     def _do_anonymous_page(
-        self, mm: int, pgd: int, vaddr: int, ptep: int, flags: int, prot: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
     ) -> Fault:
         """The zero page for who reads, a cleared frame for who writes."""
+        at = vma - PAGE_OFFSET >> 2
+        flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
         if not write_access:
             self.counts[Cause.ZERO_PAGE] += 1
             self._map(pgd, vaddr, ptep, mk_pte(ZERO_PFN, prot) & ~PAGE_RW, flags, own=False)
             return Fault.MINOR
-        page = self._allocator.alloc_page(self._gfp_highuser, "user page")
+        page = self._zeroed_page() if self._rmap.prepare(vma) else 0
         if not page:
             return Fault.OOM
         self.counts[Cause.ANONYMOUS] += 1
-        self.clear_user_highpage(page)
         self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         self._tlb.caches.flush_page_to_ram(page)
-        pte = mk_pte(self._memmap.pfn(page), prot) | PAGE_DIRTY | PAGE_RW
-        self._lru.add(page)
-        self._lru.mark_page_accessed(page)
+        pte = self._mkwrite(mk_pte(self._memmap.pfn(page), prot), flags)
+        self._enter_lru(page)
+        self._memmap.set_bit(page, PG_REFERENCED)
         self._map(pgd, vaddr, ptep, pte, flags, own=True)
+        self._rmap.add_anon(page, vma, vaddr, ptep)
         return Fault.MINOR
 
     def _do_swap_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, entry: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int, write_access: bool
     ) -> Fault:
         """A page comes back; one that is only read keeps its slot, to be dropped again cheaply."""
+        entry = self._swap.areas.ptes.pte_to_swp_entry(pte)
+        if not self._rmap.reserve():
+            return Fault.OOM
         cached = self._swap.lookup(entry)
         page = cached or self._swap.read(entry)
         if not page:
@@ -202,16 +264,39 @@ class FaultHandler:
         pte = mk_pte(memmap.pfn(page), prot)
         own = write_access and self._swap.can_share(page)
         if own:
-            pte |= PAGE_DIRTY | PAGE_RW
+            pte = self._mkwrite(pte, flags)
         memmap.clear_bit(page, PG_LOCKED)
         self._about_to_be_seen(page)
         self._map(pgd, vaddr, ptep, pte, flags, own=own)
+        self._rmap.add_anon(page, vma, vaddr, ptep)
+        if not self._swapped_in(mm, pgd, vma, vaddr, ptep, write_access and not own):
+            return Fault.OOM
         return Fault.MINOR if cached else Fault.MAJOR
 
     def _about_to_be_seen(self, page: int) -> None:
         """A frame that somebody filled through another address goes to a process."""
         self._tlb.caches.flush_page_to_ram(page)
         self._tlb.caches.flush_icache_page(page)
+
+    def put_dirty_page(self, mm: int, vma: int, page: int, vaddr: int) -> int:
+        """Map a page of a new program's arguments, written to already. 0, or ``-ENOMEM``.
+
+        A place that is taken keeps what it has.
+        """
+        pgd, at = self._tables.pgd(mm), vma - PAGE_OFFSET >> 2
+        ready = self._rmap.reserve() and self._rmap.prepare(vma)
+        ptep = self._tables.pte_alloc(mm, pgd, vaddr) if ready else 0
+        if not ptep or self._entries.entry(ptep):
+            self._allocator.put_page(page)
+            return 0 if ptep else -ENOMEM
+        self._enter_lru(page)
+        self._tlb.caches.flush_dcache_page(page)
+        self._tlb.caches.flush_page_to_ram(page)
+        pte = mk_pte(self._memmap.pfn(page), PAGE_COPY) | PAGE_RW | PAGE_DIRTY
+        self._map(pgd, vaddr, ptep, pte, self._words[at + self._vm_flags], own=True)
+        self._rmap.add_anon(page, vma, vaddr, ptep)
+        self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        return 0
 
     # -- copy on write ------------------------------------------------------------------------
 
@@ -225,19 +310,21 @@ class FaultHandler:
         old = memmap.page(pte_pfn(pte))
         if self._reusable(old):
             self.counts[Cause.COW_REUSE] += 1
-            self._establish(pgd, vaddr, ptep, pte | PAGE_RW | PAGE_DIRTY | PAGE_ACCESSED, flags)
+            self._establish(pgd, vaddr, ptep, self._mkwrite(pte | PAGE_ACCESSED, flags), flags)
             return Fault.MINOR
-        new = self._allocator.alloc_page(self._gfp_highuser, "user page")
+        new = self._private_copy(old) if self._rmap.prepare(vma) else 0
         if not new:
             return Fault.OOM
         self.counts[Cause.COW_COPY] += 1
-        self.copy_user_highpage(new, old)
         if memmap.reserved(old):
             self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        else:
+            self._rmap.remove(mm, old, ptep)
         self._tlb.caches.flush_page_to_ram(new)
-        copied = mk_pte(memmap.pfn(new), prot) | PAGE_RW | PAGE_DIRTY
+        copied = self._mkwrite(mk_pte(memmap.pfn(new), prot), flags)
         self._establish(pgd, vaddr, ptep, copied, flags)
-        self._lru.add(new)
+        self._enter_lru(new)
+        self._rmap.add_anon(new, vma, vaddr, ptep)
         self._allocator.put_page(old)
         return Fault.MINOR
 

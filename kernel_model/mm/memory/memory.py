@@ -21,6 +21,8 @@ from kernel_model.mm.memory.remap import PageMapper
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.memory.zap import Zapper
 from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.mm.rmap.interface import ReverseMap
+from kernel_model.mm.rmap.none import NoReverseMap
 from kernel_model.mm.swap_state import SwapCache
 
 FindVma = Callable[[int, int], int]
@@ -42,13 +44,15 @@ class Memory:
         highmem: DirectMapping,
         tlb: Tlb,
         find_extend_vma: FindVma,
+        rmap: ReverseMap | None = None,
     ) -> None:
+        self.rmap: ReverseMap = rmap or NoReverseMap()
         self.tables = tables = UserTables(image, page_tables)
         zapper = Zapper(image, allocator, tables, swap, tlb)
         changer = EntryChanger(image, tables, zapper, tlb)
-        copier = PageCopier(image, allocator, tables, swap.areas)
+        copier = PageCopier(image, allocator, tables, swap.areas, self.rmap)
         mapper = PageMapper(image, allocator, tables, tlb)
-        self.faults = FaultHandler(image, allocator, tables, swap, highmem, tlb)
+        self.faults = FaultHandler(image, allocator, tables, swap, highmem, tlb, self.rmap)
         follower = PageFollower(image, allocator, tables, self.faults, find_extend_vma)
         self._page_tables = page_tables
         self._tlb = tlb

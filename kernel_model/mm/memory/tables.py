@@ -41,8 +41,8 @@ class UserTables:
         """Where the PTE of ``vaddr`` lies; 0 when there is no page table for it."""
         return self.tables.user_pte_offset(pgd, vaddr)
 
-    def pte_alloc(self, pgd: int, vaddr: int) -> int:
-        """The same, in a new page table if need be; 0 when memory is out."""
+    def pte_alloc(self, mm: int, pgd: int, vaddr: int) -> int:
+        """The same, in a new page table of ``mm`` if need be; 0 when memory is out."""
         ptep = self.tables.user_pte_offset(pgd, vaddr)
         return ptep or self._allocator.pte_alloc(self.pmd_offset(pgd, vaddr), vaddr)
 

@@ -24,7 +24,8 @@ def declare(structs: "Structs") -> None:
     structs.spinlock_t = mmzone_2_4.spinlock_t(abi)
     structs.rwlock_t = mmzone_2_4.rwlock_t(abi)
     structs.wait_queue_head_t = mmzone_2_4.wait_queue_head_t(abi)
-    structs.page = mmzone.PAGE
+    structs.page = mmzone.page(abi)
+    structs.pte_chain = mmzone.PTE_CHAIN
     structs.free_area_t = mmzone.FREE_AREA
     structs.zonelist_t = mmzone.ZONELIST
     structs.bootmem_data_t = mmzone.BOOTMEM_DATA

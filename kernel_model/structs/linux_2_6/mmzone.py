@@ -23,20 +23,36 @@ L1_CACHE_BYTES: Final = 32
 MAX_CACHE_BYTES: Final = 128
 """``1 << L1_CACHE_SHIFT_MAX``: the largest cache line that this kernel may meet."""
 
-PAGE: Final = struct(
-    "struct page",
-    [
-        ("flags", ULONG),
-        ("_count", ATOMIC),
-        ("_mapcount", ATOMIC),
-        ("private", ULONG),
-        ("mapping", pointer("struct address_space")),
-        ("index", ULONG),
-        ("lru", LIST_HEAD),
-    ],
+
+def page(abi: "Abi") -> CType:
+    """``_count`` and ``_mapcount`` begin at -1. There is no ``virtual``: with high memory a hash
+    table knows where a frame is mapped.
+
+    With chains of PTEs, the reverse map of 2.6.0, the word of ``_mapcount`` is a union: the one
+    PTE that maps the frame (``PG_direct``), or a ``struct pte_chain``.
+    """
+    chained = abi.rmap == "pte_chain"
+    return struct(
+        "struct page",
+        [
+            ("flags", ULONG),
+            ("_count", ATOMIC),
+            ("pte", pointer("void")) if chained else ("_mapcount", ATOMIC),
+            ("private", ULONG),
+            ("mapping", pointer("struct address_space")),
+            ("index", ULONG),
+            ("lru", LIST_HEAD),
+        ],
+    )
+
+
+NRPTE: Final = L1_CACHE_BYTES // 4 - 1
+"""PTEs that one ``struct pte_chain`` names."""
+PTE_CHAIN: Final = struct(
+    "struct pte_chain", [("next_and_idx", ULONG), ("ptes", array(ULONG, NRPTE))]
 )
-"""``_count`` and ``_mapcount`` begin at -1. There is no ``virtual``: with high memory a hash table
-knows where a frame is mapped."""
+"""A cache line. ``next_and_idx`` is the address of the next one, with the index of its own first
+used slot in the bits below :data:`NRPTE`."""
 
 FREE_AREA: Final = struct("struct free_area", [("free_list", LIST_HEAD), ("nr_free", ULONG)])
 

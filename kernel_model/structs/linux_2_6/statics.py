@@ -7,7 +7,7 @@ files in the radix tree of their address space.
 
 from typing import TYPE_CHECKING
 
-from kernel_model.structs.declare import INT, UINT, ULONG, CType, array, struct
+from kernel_model.structs.declare import INT, UINT, ULONG, CType, array, pointer, struct
 from kernel_model.structs.linux_2_6.slab import MALLOC_SIZES
 from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_ZONES
 from kernel_model.structs.statics import (
@@ -35,6 +35,8 @@ def kernel_statics(structs: "Structs") -> CType:
             ("page_states", array(structs.page_state, structs.abi.nr_cpus)),
             ("nr_pagecache", INT),
             ("jiffies", ULONG),
+            ("pte_chain_cache", pointer("kmem_cache_t")),
+            ("local_pte_chain", array(pointer("struct pte_chain"), structs.abi.nr_cpus)),
             ("nommu_vma_tree", structs.rb_root_t),
             ("vm_committed_space", INT),
             ("sysctl_overcommit_ratio", INT),

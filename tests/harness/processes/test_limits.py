@@ -104,11 +104,11 @@ def test_a_page_may_go_while_its_table_is_copied(
     zones = [kernel.allocator.zone(zone.vaddr) for zone in for_each_zone(kernel.image)]
     pte_alloc = kernel.memory.tables.pte_alloc
 
-    def with_the_last_memory(pgd: int, vaddr: int) -> int:
+    def with_the_last_memory(mm: int, pgd: int, vaddr: int) -> int:
         for zone in zones * 4:
             kernel.vmscan.refill_inactive(1000)
             kernel.swapper.swap_out(zone)
-        return pte_alloc(pgd, vaddr)
+        return pte_alloc(mm, pgd, vaddr)
 
     monkeypatch.setattr(births, "MAX_PROCESSES", 3)
     monkeypatch.setattr(kernel.memory.tables, "pte_alloc", with_the_last_memory)

@@ -12,8 +12,11 @@ from kernel_model.config import MIB, KernelConfig
 from kernel_model.errors import BadConfig, KernelBug
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.gfp import GFP_ATOMIC
-from kernel_model.mm.swapfile import SwapAreas, swp_entry, swp_offset, swp_type
+from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.mm.swapops import SwapPtes
 
+_PTES = SwapPtes()
+swp_entry, swp_type, swp_offset = _PTES.swp_entry, _PTES.swp_type, _PTES.swp_offset
 PAGE_OFFSET = 0xC0000000
 CLUSTER = 256
 BAD = 0x8000
