@@ -112,7 +112,14 @@ class VirtualCaches(CacheFlush):
                 what = "what a process stored will overwrite what the kernel stored"
                 self._report("flush_dcache_page", what, vaddr, line.pfn)
         self._kernel_lines.update(frames)
-        self._stale_code.update(frames)
+        # A frame of a file that nobody has mapped so far. What is stored to others, the process
+        # that executes it has to settle by itself.
+        mapped = {pfn for pfn, _ in self._mapped.values()}
+        self._stale_code.update(pfn for pfn in frames if self._of_a_file(pfn) and pfn not in mapped)
+
+    def _of_a_file(self, pfn: int) -> bool:
+        memmap = self._memmap
+        return bool(memmap.words[memmap.word(memmap.page(pfn), memmap.mapping_word)])
 
     def kernel_reads(self, page: int) -> None:
         """The kernel is about to read a page by its own address."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every call of a TLB flush in the kernel model, from its source; and one of them forgotten."""
+"""Every call of a flush in the kernel model, from its source; and one of them forgotten."""
 
 import ast
 import sys
@@ -12,11 +12,14 @@ from typing import Any
 
 import kernel_model
 from harness.cpu.unicorn_cpu import UnicornCpu
+from harness.monitors.virtual_caches import VirtualCaches
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.mm.memory import Memory
 
 ROOT = Path(kernel_model.__file__).parent
-FLUSHES = ("flush_tlb",)
+TLB = ("flush_tlb",)
+CACHES = ("flush_cache", "flush_dcache", "flush_icache", "flush_page_to_ram")
+"""What the names of flushes begin with."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class FlushCall:
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, file: str) -> None:
-        self._file, self._names = file, [""]
+    def __init__(self, file: str, flushes: tuple[str, ...]) -> None:
+        self._file, self._flushes, self._names = file, flushes, [""]
         self.found: list[FlushCall] = []
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -53,21 +56,23 @@ class _Finder(ast.NodeVisitor):
         self._names.pop()
 
     def visit_Call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Attribute) and node.func.attr.startswith(FLUSHES):
+        if isinstance(node.func, ast.Attribute) and node.func.attr.startswith(self._flushes):
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             self.found.append(FlushCall(self._file, self._names[-1], node.func.attr, lines))
         self.generic_visit(node)
 
 
 @cache
-def flush_calls() -> dict[str, FlushCall]:
-    """By their names; no function calls the same flush twice."""
+def flush_calls(flushes: tuple[str, ...] = TLB) -> dict[str, FlushCall]:
+    """By their names; the second call of the same flush in a function has a 2 behind its own."""
     found: list[FlushCall] = []
     for path in sorted(ROOT.rglob("*.py")):
-        finder = _Finder(path.relative_to(ROOT).as_posix())
+        finder = _Finder(path.relative_to(ROOT).as_posix(), flushes)
         finder.visit(ast.parse(path.read_text()))
         found += finder.found
-    calls = {str(call): call for call in found}
+    calls: dict[str, FlushCall] = {}
+    for call in found:
+        calls[str(call) + " 2" * (str(call) in calls)] = call
     assert len(calls) == len(found)
     return calls
 
@@ -87,8 +92,10 @@ def forgotten(*calls: FlushCall) -> Iterator[list[FlushCall]]:
 
         return flush
 
-    kinds = (Tlb, Memory, UnicornCpu)
-    methods = [(kind, name) for kind in kinds for name in vars(kind) if name.startswith(FLUSHES)]
+    kinds = (Tlb, Memory, UnicornCpu, VirtualCaches)
+    methods = [
+        (kind, name) for kind in kinds for name in vars(kind) if name.startswith(TLB + CACHES)
+    ]
     real = {place: getattr(*place) for place in methods}
     for kind, name in methods:
         setattr(kind, name, forgetting(real[kind, name]))

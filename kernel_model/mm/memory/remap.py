@@ -53,6 +53,7 @@ class PageMapper:
     def _map_range(self, mm: int, start: int, frames: list[int | None], prot: int) -> int:
         pgd, entries = self._tables.pgd(mm), self._tables.tables
         end = start + len(frames) * PAGE_SIZE
+        # No cache holds what was not mapped before; the call stands where 2.4 has it.
         self._tlb.caches.flush_cache_range(pgd, start, end)
         error = 0
         for vaddr, pfn in zip(range(start, end, PAGE_SIZE), frames, strict=True):

@@ -28,6 +28,7 @@ class Exit:
         vmas = self._areas.list(mm)
         space.mmap = space.mmap_cache = space.mm_rb.rb_node = 0
         space.rss = space.total_vm = space.locked_vm = 0
+        # Each VMA's range is flushed again when its pages go.
         self._pages.flush_cache_mm(mm)
         for vma in vmas:
             area = self._areas.vma(vma)
