@@ -124,9 +124,9 @@ class CachedStage(Stage):
         memory = self.kernel.memory
         real, asked = memory.tables.pte_alloc, []
 
-        def pte_alloc(pgd: int, vaddr: int) -> int:
+        def pte_alloc(mm: int, pgd: int, vaddr: int) -> int:
             asked.append(vaddr)
-            return 0 if len(asked) == 2 else real(pgd, vaddr)
+            return 0 if len(asked) == 2 else real(mm, pgd, vaddr)
 
         memory.tables.pte_alloc = pte_alloc  # type: ignore[method-assign]
         try:
@@ -146,7 +146,8 @@ class CachedStage(Stage):
         parameters = BinaryParameters()
         assert kernel.exec.copy_strings(parameters, [b"argument"]) == 0
         page = next(page for page in parameters.page if page)
-        assert kernel.exec._put_dirty_page(self.mm, page, AT) == 0
+        vma = kernel.spaces.find_vma(self.mm, AT)
+        assert kernel.memory.faults.put_dirty_page(self.mm, vma, page, AT) == 0
         self.ran()
 
     def look_at_areas(self) -> None:
@@ -255,8 +256,8 @@ ROWS = [
     ),
     Row(
         (
-            "exec.py _put_dirty_page flush_dcache_page",
-            "exec.py _put_dirty_page flush_page_to_ram",
+            "mm/memory/fault.py put_dirty_page flush_dcache_page",
+            "mm/memory/fault.py put_dirty_page flush_page_to_ram",
         ),
         *(S.nothing, S.exec_arguments),
     ),

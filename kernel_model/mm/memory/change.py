@@ -48,7 +48,7 @@ class EntryChanger:
         entries = list(self._tables.ptes(pgd, old_addr, old_addr + length))
         for moved, (vaddr, src_pte) in enumerate(reversed(entries)):
             if not self._move_one_page(mm, pgd, vaddr, src_pte, vaddr + distance):
-                # Nobody has run since they were moved there; but that is not this function's to know.
+                # Nobody has run since they were moved there; but this function does not know that.
                 self._tlb.caches.flush_cache_range(pgd, new_addr, new_addr + length)
                 for vaddr, _ in entries[len(entries) - moved :]:
                     back = self._tables.pte_offset(pgd, vaddr + distance)
