@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One cache: its words in RAM, its slabs, and how objects fit into a slab.
 
-Models linux-2.4.22 ``mm/slab.c: kmem_cache_t``, ``slab_t``, ``kmem_cache_estimate()`` (book
+Models ``mm/slab.c: kmem_cache_t``, ``slab_t``, ``kmem_cache_estimate()`` of both releases (book
 8.1.1, 8.2.3-8.2.7). In RAM: the descriptor of the cache; for each slab a descriptor followed by
-an array of ``kmem_bufctl_t`` that chains its free objects.
+an array of ``kmem_bufctl_t`` that chains its free objects: words in 2.4, half words in 2.6.
 """
 
 from collections.abc import Iterator
@@ -12,51 +12,61 @@ from typing import Any
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
-from kernel_model.mm.slab.flags import BUFCTL_END, CFLGS_OFF_SLAB, SLAB_LIMIT
+from kernel_model.mm.slab.flags import SlabConstants
 
 
-def l1_cache_align(size: int, line: int) -> int:
-    """``size`` bytes rounded up to whole cache lines."""
-    return -(-size // line) * line
+def align_up(size: int, alignment: int) -> int:
+    """``size`` bytes rounded up to a multiple of ``alignment``."""
+    return -(-size // alignment) * alignment
 
 
 def kmem_cache_estimate(
-    gfporder: int, size: int, flags: int, line: int, descriptor: int
+    gfporder: int, size: int, alignment: int, descriptor: int, bufctl: int
 ) -> tuple[int, int]:
     """(objects, bytes left over) in a slab of ``2**gfporder`` pages.
 
-    ``descriptor`` is ``sizeof(slab_t)``; with the descriptor off the slab it takes no room.
+    ``descriptor`` is the bytes of the slab's descriptor, ``bufctl`` those of a ``kmem_bufctl_t``;
+    both are 0 for a descriptor off the slab, which takes no room. Objects begin at a multiple of
+    ``alignment``.
     """
     room = PAGE_SIZE << gfporder
-    base, extra = (0, 0) if flags & CFLGS_OFF_SLAB else (descriptor, 4)
-    count = room // (size + extra)
-    while count and count * size + l1_cache_align(base + count * extra, line) > room:
+    count = room // (size + bufctl)
+    while count and count * size + align_up(descriptor + count * bufctl, alignment) > room:
         count -= 1
-    count = min(count, SLAB_LIMIT)
-    return count, room - count * size - l1_cache_align(base + count * extra, line)
+    return count, room - count * size - align_up(descriptor + count * bufctl, alignment)
 
 
 class CacheWords:
-    """Offsets, in words, of the fields that inner loops touch: one set for each build."""
+    """Where the fields are that inner loops touch: one set for each build.
 
-    def __init__(self, image: KernelImage) -> None:
-        kind = image.structs.kmem_cache_t
-        self.slabs_full = kind.offset("slabs_full")
-        self.slabs_partial = kind.offset("slabs_partial")
-        self.slabs_free = kind.offset("slabs_free")
+    Fields of ``kmem_cache_t`` and of a slab's descriptor count in words, but for the heads of
+    lists, which are byte offsets; the links of free objects count in ``kmem_bufctl_t``.
+    """
+
+    def __init__(self, image: KernelImage, constants: SlabConstants) -> None:
+        structs = image.structs
+        kind = structs.kmem_cache_t
+        heads, lists = kind, 0
+        if constants.lists:
+            heads, lists = structs.kmem_list3, kind.offset(constants.lists)
+        self.slabs_full = lists + heads.offset("slabs_full")
+        self.slabs_partial = lists + heads.offset("slabs_partial")
+        self.slabs_free = lists + heads.offset("slabs_free")
         self.objsize = kind.word("objsize")
         self.flags = kind.word("flags")
         self.num = kind.word("num")
         self.gfporder = kind.word("gfporder")
         self.gfpflags = kind.word("gfpflags")
-        self.next = kind.offset("next")
-        self.cpudata = kind.word("cpudata") if image.config.smp else 0
-        self.batchcount = kind.word("batchcount") if image.config.smp else 0
-        slab = image.structs.slab_t
+        slab = structs.slab_t
         self.s_mem = slab.word("s_mem")
         self.inuse = slab.word("inuse")
-        self.free = slab.word("free")
-        self.bufctl = slab.size >> 2
+        bufctl = constants.bufctl_bytes
+        self.links = image.ram.bytes.cast("H") if bufctl == 2 else image.ram.words
+        self.link_shift = bufctl.bit_length() - 1
+        self.free = slab.offset("free") // bufctl
+        self.bufctl = slab.size // bufctl
+        self.bufctl_end = constants.bufctl_end
+        self.off_slab = constants.off_slab
 
 
 class Cache:
@@ -110,7 +120,7 @@ class Cache:
     @property
     def off_slab(self) -> bool:
         """Whether slab descriptors come from a cache of their own size."""
-        return bool(self.flags & CFLGS_OFF_SLAB)
+        return bool(self.flags & self.where.off_slab)
 
     def slabs(self, head: int) -> list[int]:
         """The slabs of one of the three lists, first to last."""
@@ -131,19 +141,21 @@ class Cache:
 
     def free(self, slab: int) -> int:
         """Index of the first free object of a slab; BUFCTL_END when it is full."""
-        return self.words[(slab - PAGE_OFFSET >> 2) + self.where.free]
+        where = self.where
+        return where.links[(slab - PAGE_OFFSET >> where.link_shift) + where.free]
 
     def bufctl(self, slab: int) -> list[int]:
         """The ``kmem_bufctl_t`` array of a slab."""
-        first = (slab - PAGE_OFFSET >> 2) + self.where.bufctl
-        return self.words[first : first + self.num].tolist()
+        where = self.where
+        first = (slab - PAGE_OFFSET >> where.link_shift) + where.bufctl
+        return where.links[first : first + self.num].tolist()
 
     def free_objects(self, slab: int) -> list[int]:
         """Indices of a slab's free objects in the order in which they will be given out."""
         chain: list[int] = []
         links = self.bufctl(slab)
         index = self.free(slab)
-        while index != BUFCTL_END and len(chain) <= self.num:
+        while index != self.where.bufctl_end and len(chain) <= self.num:
             chain.append(index)
             index = links[index]
         return chain

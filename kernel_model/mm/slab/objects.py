@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Objects: taking one from a slab, giving one back, and the slabs they live in.
+"""Objects and the slabs they live in, as both releases have them.
 
-Models linux-2.4.22 ``mm/slab.c``: ``kmem_cache_alloc_one_tail()``, ``kmem_cache_free_one()``,
-``kmem_cache_grow()``, ``kmem_slab_destroy()`` (book 8.2.2, 8.2.8, 8.3). In RAM: slabs,
-``page->list`` of each of their frames (cache and slab), red zones and poison around and in the
-objects. Constructors and destructors are callables, registered under the address that the
-cache's ``ctor`` and ``dtor`` fields hold.
+Models ``mm/slab.c``: the chain of free objects, ``kmem_cache_grow()``, ``kmem_slab_destroy()``
+(book 8.2.2, 8.2.3-8.2.6, 8.2.8). In RAM: slabs, the list links of each of their frames (cache and
+slab), red zones and poison around and in the objects. Constructors and destructors are
+callables, registered under the address that the cache's ``ctor`` and ``dtor`` fields hold. On
+which list a slab stands is :mod:`.linux_2_4.objects` and :mod:`.linux_2_6.objects`.
 
-What can fail: a :class:`BadObject` where the kernel's debugging calls ``BUG()``, naming cache,
-slab, object, offset and bytes.
+What can fail: a :class:`~kernel_model.mm.slab.debug.BadObject` where the kernel's debugging calls
+``BUG()``, naming cache, slab, object, offset and bytes.
 """
 
 from collections.abc import Callable
@@ -18,19 +18,13 @@ from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, virt
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
-from kernel_model.mm.mmzone import MemMap
-from kernel_model.mm.page_flags import PG_SLAB
-from kernel_model.mm.slab.cache import Cache, CacheWords, l1_cache_align
+from kernel_model.mm.slab.cache import Cache, CacheWords
 from kernel_model.mm.slab.debug import SlabDebug
 from kernel_model.mm.slab.flags import (
-    BUFCTL_END,
-    DFLGS_GROWN,
-    SLAB_ATOMIC,
     SLAB_CTOR_ATOMIC,
     SLAB_CTOR_CONSTRUCTOR,
     SLAB_DMA,
-    SLAB_LEVEL_MASK,
-    SLAB_NO_GROW,
+    SlabConstants,
 )
 
 Constructor = Callable[[int, int, int], None]
@@ -47,116 +41,120 @@ class PageSource(Protocol):
         """Give them back."""
 
 
+class Frames(Protocol):
+    """The ``struct page`` of a frame, and the bits of its ``flags``: ``mem_map``."""
+
+    def page(self, pfn: int) -> int:
+        """Kernel virtual address of the ``struct page`` of a frame."""
+
+    def test(self, page: int, bit: int) -> bool:
+        """Whether a bit of ``flags`` is set."""
+
+    def set_bit(self, page: int, bit: int) -> None:
+        """Set a bit of ``flags``."""
+
+    def clear_bit(self, page: int, bit: int) -> None:
+        """Clear a bit of ``flags``."""
+
+
 class Objects:
     """What happens to objects and slabs of every cache of a machine."""
 
-    def __init__(self, image: KernelImage, memmap: MemMap, pages: PageSource) -> None:
+    cache_type: type[Cache] = Cache
+
+    def __init__(
+        self,
+        image: KernelImage,
+        frames: Frames,
+        pages: PageSource,
+        constants: SlabConstants,
+        checks: SlabDebug,
+    ) -> None:
         self._image = image
-        self._memmap = memmap
+        self._frames = frames
         self._words = image.ram.words
         self._lists = Lists(image.ram)
-        self._where = CacheWords(image)
-        self._line = image.config.l1_cache_bytes
+        self._where = CacheWords(image, constants)
+        self._pg_slab = image.constants.page_flags.slab
+        self._page_list = image.structs.page.word(constants.page_list)
         self._high_memory = virt_to_phys(image.symbol("high_memory")) >> 2
         self._caches: dict[int, Cache] = {}
+        self.constants = constants
         self.pages = pages
         self.functions: dict[int, Constructor] = image.functions.by_address
         """Constructors and destructors by the address under which caches name them."""
-        self.debug = SlabDebug(image) if image.config.debug_slab else None
+        self.checks = checks
+        """Looks at red zones and poison; on a build without there are none to look at."""
+        self.debug = checks if image.config.debug_slab else None
 
     def cache(self, vaddr: int) -> Cache:
         """The view of the ``kmem_cache_t`` at ``vaddr``."""
         cache = self._caches.get(vaddr)
         if cache is None:
-            cache = self._caches[vaddr] = Cache(self._image, self._where, self._lists, vaddr)
+            cache = self.cache_type(self._image, self._where, self._lists, vaddr)
+            self._caches[vaddr] = cache
         return cache
-
-    def _page(self, vaddr: int) -> int:
-        return self._memmap.page(vaddr - PAGE_OFFSET >> PAGE_SHIFT)
 
     def page_cache_of(self, objp: int) -> int:
         """``GET_PAGE_CACHE``: the cache of the frame that an object lies in.
 
         A frame of no slab is a :class:`KernelBug`, as ``CHECK_PAGE`` has it. Without
-        CONFIG_DEBUG_SLAB the kernel checks nothing, and takes what ``page->list`` holds for a
-        cache.
+        CONFIG_DEBUG_SLAB the kernel checks nothing, and takes what the links hold for a cache.
         """
         if not PAGE_OFFSET <= objp < self._words[self._high_memory]:
             raise KernelBug("slab.c", 0, f"out of range ptr {objp:#x}")
-        page = self._page(objp)
-        if not self._memmap.test(page, PG_SLAB):
+        page = self._frames.page(objp - PAGE_OFFSET >> PAGE_SHIFT)
+        if not self._frames.test(page, self._pg_slab):
             raise KernelBug("slab.c", 0, f"{objp:#x} lies in no slab: it was never allocated")
-        return self._words[self._memmap.word(page, self._memmap.list_word)]
+        return self._words[(page - PAGE_OFFSET >> 2) + self._page_list]
 
     def page_slab_of(self, objp: int) -> int:
         """``GET_PAGE_SLAB``."""
-        return self._words[self._memmap.word(self._page(objp), self._memmap.list_word) + 1]
+        page = self._frames.page(objp - PAGE_OFFSET >> PAGE_SHIFT)
+        return self._words[(page - PAGE_OFFSET >> 2) + self._page_list + 1]
 
     # -- one object --------------------------------------------------------------------------
 
-    def take(self, cache: Cache) -> int:
-        """``kmem_cache_alloc_one()``: from a partial slab, else a free one; 0: none has any."""
-        where, words = self._where, self._words
-        slabs_partial = cache.vaddr + where.slabs_partial
-        slab = words[slabs_partial - PAGE_OFFSET >> 2]
-        if slab == slabs_partial:
-            slabs_free = cache.vaddr + where.slabs_free
-            slab = words[slabs_free - PAGE_OFFSET >> 2]
-            if slab == slabs_free:
-                return 0
-            self._lists.delete(slab)
-            self._lists.add(slab, slabs_partial)
+    def take_from(self, cache: Cache, slab: int) -> int:
+        """The first free object of a slab that has one; no list is touched."""
+        where, words, links = self._where, self._words, self._where.links
         at = slab - PAGE_OFFSET >> 2
-        index = words[at + where.free]
-        objp = words[at + where.s_mem] + index * words[cache.base + where.objsize]
+        link = slab - PAGE_OFFSET >> where.link_shift
+        index = links[link + where.free]
+        links[link + where.free] = links[link + where.bufctl + index]
         words[at + where.inuse] += 1
-        following = words[at + where.bufctl + index]
-        words[at + where.free] = following
-        if following == BUFCTL_END:
-            self._lists.delete(slab)
-            self._lists.add(slab, cache.vaddr + where.slabs_full)
-        if self.debug is not None:
-            return self.debug.allocated(cache, slab, objp)
-        return objp
+        return words[at + where.s_mem] + index * words[cache.base + where.objsize]
 
-    def put(self, cache: Cache, objp: int) -> None:
-        """``kmem_cache_free_one()``: back into its slab, at the head of its free objects."""
-        where, words = self._where, self._words
-        slab = self.page_slab_of(objp)
-        if self.debug is not None:
-            objp = self.debug.freed(cache, slab, objp, self.functions)
+    def put_into(self, cache: Cache, slab: int, objp: int) -> int:
+        """Back into its slab, at the head of its free objects. Returns how many are in use."""
+        where, words, links = self._where, self._words, self._where.links
         at = slab - PAGE_OFFSET >> 2
+        link = slab - PAGE_OFFSET >> where.link_shift
         index = (objp - words[at + where.s_mem]) // words[cache.base + where.objsize]
-        words[at + where.bufctl + index] = words[at + where.free]
-        words[at + where.free] = index
-        inuse = words[at + where.inuse]
-        words[at + where.inuse] = inuse - 1
-        if inuse == 1:
-            self._lists.delete(slab)
-            self._lists.add(slab, cache.vaddr + where.slabs_free)
-        elif inuse == words[cache.base + where.num]:
-            self._lists.delete(slab)
-            self._lists.add(slab, cache.vaddr + where.slabs_partial)
+        links[link + where.bufctl + index] = links[link + where.free]
+        links[link + where.free] = index
+        words[at + where.inuse] = inuse = words[at + where.inuse] - 1
+        return inuse
 
     # -- one slab ------------------------------------------------------------------------------
 
     def kmem_cache_grow(self, cache: Cache, flags: int, alloc: Callable[[Cache, int], int]) -> bool:
         """Add a slab, with all its objects constructed. ``alloc`` gives off-slab descriptors."""
-        if flags & ~(SLAB_DMA | SLAB_LEVEL_MASK | SLAB_NO_GROW):
+        constants = self.constants
+        if flags & ~(SLAB_DMA | constants.level_mask | constants.no_grow):
             raise KernelBug("slab.c", 0, f"allocation flags {flags:#x} for {cache.name}")
-        if flags & SLAB_NO_GROW:
+        if flags & constants.no_grow:
             return False
-        level = flags & SLAB_LEVEL_MASK
-        ctor_flags = SLAB_CTOR_CONSTRUCTOR | (SLAB_CTOR_ATOMIC if level == SLAB_ATOMIC else 0)
+        atomic = self._is_atomic(flags & constants.level_mask)
+        ctor_flags = SLAB_CTOR_CONSTRUCTOR | (SLAB_CTOR_ATOMIC if atomic else 0)
         view = cache.view
         colour = int(view.colour_next)
         view.colour_next = colour + 1 if colour + 1 < view.colour else 0
-        view.dflags |= DFLGS_GROWN
-        view.growing += 1
-        try:
-            return self._add_slab(cache, flags, colour * int(view.colour_off), ctor_flags, alloc)
-        finally:
-            view.growing -= 1
+        return self._add_slab(cache, flags, colour * int(view.colour_off), ctor_flags, alloc)
+
+    def _is_atomic(self, level: int) -> bool:
+        """Whether a constructor is told that it may not sleep."""
+        return not level & self._image.constants.gfp.wait
 
     def _add_slab(
         self,
@@ -166,68 +164,93 @@ class Objects:
         ctor_flags: int,
         alloc: Callable[[Cache, int], int],
     ) -> bool:
-        order = cache.gfporder
-        memory = self.pages.get_free_pages(flags | int(cache.view.gfpflags), order, "slab")
+        memory = self.kmem_getpages(cache, flags)
         if not memory:
             return False
         if cache.off_slab:
-            slab = alloc(self.cache(int(cache.view.slabp_cache)), flags & SLAB_LEVEL_MASK)
+            level = flags & self.constants.level_mask
+            slab = alloc(self.cache(int(cache.view.slabp_cache)), level)
             if not slab:
-                self.pages.free_pages_at(memory, order)
+                self.kmem_freepages(cache, memory)
                 return False
         else:
             slab = memory + colour_off
-            colour_off += l1_cache_align(
-                cache.num * 4 + self._image.structs.slab_t.size, self._line
-            )
+            colour_off += self._slab_size(cache)
         view = self._image.at(self._image.structs.slab_t, slab)
         view.inuse, view.colouroff, view.s_mem = 0, colour_off, memory + colour_off
-        for vaddr in range(memory, memory + (PAGE_SIZE << order), PAGE_SIZE):
-            page = self._page(vaddr)
-            index = self._memmap.word(page, self._memmap.list_word)
+        for page in self._pages(cache, memory):
+            index = (page - PAGE_OFFSET >> 2) + self._page_list
             self._words[index], self._words[index + 1] = cache.vaddr, slab
-            self._memmap.set_bit(page, PG_SLAB)
         self._init_objects(cache, slab, ctor_flags)
         self._lists.add_tail(slab, cache.slabs_free)
         if self.debug is not None:
-            view_cache = cache.view
-            view_cache.grown += 1
-        cache.view.failures = 0
+            cache.view.grown += 1
         return True
+
+    def _slab_size(self, cache: Cache) -> int:
+        """Bytes of a descriptor on the slab with its ``kmem_bufctl_t`` array."""
+        raise NotImplementedError
+
+    def _pages(self, cache: Cache, memory: int) -> list[int]:
+        """The ``struct page`` of each frame of a slab."""
+        first, count = memory - PAGE_OFFSET >> PAGE_SHIFT, 1 << cache.gfporder
+        return [self._frames.page(pfn) for pfn in range(first, first + count)]
+
+    def kmem_getpages(self, cache: Cache, flags: int) -> int:
+        """The frames of a new slab, marked as such; 0: there are none."""
+        gfp_mask = flags | int(cache.view.gfpflags)
+        memory = self.pages.get_free_pages(gfp_mask, cache.gfporder, "slab")
+        if memory:
+            for page in self._pages(cache, memory):
+                self._frames.set_bit(page, self._pg_slab)
+        return memory
+
+    def kmem_freepages(self, cache: Cache, memory: int) -> None:
+        """Give the frames of a slab back."""
+        for page in self._pages(cache, memory):
+            self._frames.clear_bit(page, self._pg_slab)
+        self.pages.free_pages_at(memory, cache.gfporder)
 
     def _init_objects(self, cache: Cache, slab: int, ctor_flags: int) -> None:
         """``kmem_cache_init_objs()``: construct each object, chain all of them."""
         ctor = self.functions.get(int(cache.view.ctor))
-        first, size, count = cache.s_mem(slab), cache.objsize, cache.num
+        where, count = self._where, cache.num
         if ctor is not None or self.debug is not None:
-            for objp in range(first, first + size * count, size):
+            for objp in self._all_objects(cache, slab):
                 if self.debug is not None:
                     self.debug.construct(cache, slab, objp, ctor, ctor_flags)
                 elif ctor is not None:
                     ctor(objp, cache.vaddr, ctor_flags)
-        at = (slab - PAGE_OFFSET >> 2) + self._where.bufctl
+        link = slab - PAGE_OFFSET >> where.link_shift
         for index in range(count - 1):
-            self._words[at + index] = index + 1
-        self._words[at + count - 1] = BUFCTL_END
-        self._words[(slab - PAGE_OFFSET >> 2) + self._where.free] = 0
+            where.links[link + where.bufctl + index] = index + 1
+        where.links[link + where.bufctl + count - 1] = where.bufctl_end
+        where.links[link + where.free] = 0
+
+    @staticmethod
+    def _all_objects(cache: Cache, slab: int) -> range:
+        first, size = cache.s_mem(slab), cache.objsize
+        return range(first, first + size * cache.num, size)
 
     def kmem_slab_destroy(
         self, cache: Cache, slab: int, free: Callable[[Cache, int], None]
     ) -> None:
         """Destruct the objects of an empty slab that is on no list, and free its frames."""
         dtor = self.functions.get(int(cache.view.dtor))
-        first, size, count = cache.s_mem(slab), cache.objsize, cache.num
         if self.debug is not None:
-            for objp in range(first, first + size * count, size):
+            for objp in self._all_objects(cache, slab):
                 self.debug.destruct(cache, slab, objp, dtor)
         elif dtor is not None:
-            for objp in range(first, first + size * count, size):
+            for objp in self._all_objects(cache, slab):
                 dtor(objp, cache.vaddr, 0)
         view = self._image.at(self._image.structs.slab_t, slab)
-        memory = int(view.s_mem) - int(view.colouroff)
-        for vaddr in range(memory, memory + (PAGE_SIZE << cache.gfporder), PAGE_SIZE):
-            self._memmap.clear_bit(self._page(vaddr), PG_SLAB)
-        self.pages.free_pages_at(memory, cache.gfporder)
+        self._release(cache, slab, int(view.s_mem) - int(view.colouroff), free)
+
+    def _release(
+        self, cache: Cache, slab: int, memory: int, free: Callable[[Cache, int], None]
+    ) -> None:
+        """The frames of a slab go, then its descriptor."""
+        self.kmem_freepages(cache, memory)
         if cache.off_slab:
             free(self.cache(int(cache.view.slabp_cache)), slab)
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.slab.cache import Cache
-from kernel_model.mm.slab.cpucache import CpuCaches
-from kernel_model.mm.slab.flags import DFLGS_GROWN, REAP_PERFECT, REAP_SCANLEN, SLAB_NO_REAP
+from kernel_model.mm.slab.flags import SLAB_NO_REAP
+from kernel_model.mm.slab.linux_2_4.constants import DFLGS_GROWN, REAP_PERFECT, REAP_SCANLEN
+from kernel_model.mm.slab.linux_2_4.cpucache import CpuCaches
 from kernel_model.mm.slab.objects import Objects
 
 

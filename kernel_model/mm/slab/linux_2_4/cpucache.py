@@ -12,13 +12,14 @@ from typing import Any
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE
 from kernel_model.image import KernelImage
+from kernel_model.mm.slab.arrays import ObjectArrays
 from kernel_model.mm.slab.cache import Cache
 from kernel_model.mm.slab.flags import SLAB_KERNEL
-from kernel_model.mm.slab.objects import Objects
+from kernel_model.mm.slab.linux_2_4.objects import Objects24
 
 
-class CpuCaches:
-    """The per-CPU arrays of all caches; ``processor`` is ``smp_processor_id()``.
+class CpuCaches(ObjectArrays):
+    """The per-CPU arrays of all caches.
 
     ``kmalloc`` and ``kfree`` are the allocator's own: an array is an object like any other.
     """
@@ -26,34 +27,16 @@ class CpuCaches:
     def __init__(
         self,
         image: KernelImage,
-        objects: Objects,
+        objects: Objects24,
         kmalloc: Callable[[int, int], int],
         kfree: Callable[[int], None],
         online: int,
     ) -> None:
-        self._image = image
-        self._words = image.ram.words
+        super().__init__(image, objects, "cpudata", image.structs.cpucache_t, online)
         self._objects = objects
         self._kmalloc = kmalloc
         self._kfree = kfree
-        self._cpudata = image.structs.kmem_cache_t.word("cpudata")
         self._batchcount = image.structs.kmem_cache_t.word("batchcount")
-        self.online = online
-        """``smp_num_cpus``."""
-        self.processor = 0
-
-    def array(self, cache: Cache, cpu: int | None = None) -> int:
-        """``cc_data()``: the array of a cache for a CPU; 0 when it has none."""
-        number = self.processor if cpu is None else cpu
-        return self._words[cache.base + self._cpudata + number]
-
-    def entries(self, array: int) -> list[int]:
-        """The objects in an array, the one to be given out next last."""
-        at = array - PAGE_OFFSET >> 2
-        return self._words[at + 2 : at + 2 + self._words[at]].tolist()
-
-    def limit(self, array: int) -> int:
-        return self._words[(array - PAGE_OFFSET >> 2) + 1]
 
     # -- objects -----------------------------------------------------------------------------
 
@@ -88,10 +71,6 @@ class CpuCaches:
         words[at + 2 + avail] = objp
         words[at] = avail + 1
 
-    def _count(self, cache: Cache, what: str) -> None:
-        if self._objects.debug is not None:
-            setattr(cache.view, what, getattr(cache.view, what) + 1)
-
     def _free_block(self, cache: Cache, first: int, count: int) -> None:
         for objp in self._words[first : first + count].tolist():
             self._objects.put(cache, objp)
@@ -111,6 +90,11 @@ class CpuCaches:
             if array and self._words[array - PAGE_OFFSET >> 2]:
                 self.flush(cache, array)
 
+    def tune(self, cache: Cache, numbers: list[int]) -> int:
+        """``LIMIT BATCHCOUNT``; a number that is not given is 0."""
+        limit, batchcount = [*numbers, 0, 0][:2]
+        return self.kmem_tune_cpucache(cache, limit, batchcount)
+
     def kmem_tune_cpucache(self, cache: Cache, limit: int, batchcount: int) -> int:
         """Give a cache new arrays, or with limit 0 none. 0, or -errno."""
         if limit < 0 or not 0 <= batchcount <= limit or (limit and not batchcount):
@@ -129,7 +113,7 @@ class CpuCaches:
         cache.view.batchcount = batchcount
         old = [self.array(cache, cpu) for cpu in range(self.online)]
         for cpu, array in enumerate(arrays):
-            cache.view.cpudata[cpu] = array
+            self._point(cache, cpu, array)
         for array in old:
             if array:
                 at = array - PAGE_OFFSET >> 2
@@ -148,6 +132,5 @@ class CpuCaches:
 
     def release(self, cache: Cache) -> None:
         """A cache goes: so do its arrays, of all configured CPUs."""
-        for cpu in range(self._image.config.nr_cpus):
-            if array := self.array(cache, cpu):
-                self._kfree(array)
+        for array in self.all_arrays(cache):
+            self._kfree(array)
