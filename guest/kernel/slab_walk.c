@@ -135,7 +135,7 @@ static void check_objects(const slab_t *slab)
 		u32 object = (u32)slab->s_mem + i * cache->objsize;
 
 		if (cache->flags & SLAB_RED_ZONE) {
-			u32 magic = is_free[i] ? RED_MAGIC1 : RED_MAGIC2;
+			u32 magic = is_free[i] ? RED_INACTIVE : RED_ACTIVE;
 
 			check_word(slab, object, 0, magic);
 			check_word(slab, object, cache->objsize - WORD, magic);

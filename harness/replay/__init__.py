@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.replay import bootmem, buddy, layout, numa, setup, slab, vma, vmalloc, zones
+from harness.replay import bootmem, buddy, layout, numa, setup, slab_2_4, vma, vmalloc, zones
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
 
@@ -28,10 +28,10 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "buddy": buddy.replay,
     "buddy_exhaust": buddy.replay,
     "numa": numa.replay,
-    "slab_structs": slab.replay_structs,
-    "slab_geometry": slab.replay_geometry,
-    "slab_sizes_cache": slab.replay_sizes,
-    "slab_trace": slab.replay_trace,
+    "slab_structs": slab_2_4.replay_structs,
+    "slab_geometry": slab_2_4.replay_geometry,
+    "slab_sizes_cache": slab_2_4.replay_sizes,
+    "slab_trace": slab_2_4.replay_trace,
     "vmalloc": vmalloc.replay,
     "vma_structs": vma.replay_structs,
     "vma_scenarios": vma.replay_trace,

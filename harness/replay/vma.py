@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from harness.replay.layout import shape
-from harness.replay.slab import SlabMachine, build
+from harness.replay.slab_2_4 import SlabMachine, build
 from harness.replay.trace import Comparison, Trace
 from harness.replay.vma_files import RecordedFiles, RecordedPages, RecordedShmem
 from kernel_model.arch_i386 import page
@@ -68,7 +68,7 @@ def _constants(config: KernelConfig) -> dict[str, int]:
 def _vm_area_cachep(config: KernelConfig) -> dict[str, int]:
     """What the slab allocator makes of the cache that VMAs come from."""
     machine = SlabMachine(config, 1)
-    machine.start(config.ram >> page.PAGE_SHIFT)
+    machine.slab.start(config.ram >> page.PAGE_SHIFT)
     slab, size = machine.slab, machine.kernel.image.structs.vm_area_struct.size
     cache = slab.objects.cache(
         slab.kmem_cache_create("vm_area_struct", size, 0, SLAB_HWCACHE_ALIGN)

@@ -94,8 +94,7 @@ def slabinfo_write(slab: Slab, text: str) -> int:
     if slab.cpu_caches is None or not space:
         return -errno.EINVAL
     numbers = [int(number) for number in re.findall(r"-?\d+", rest)[:2]]
-    limit, batchcount = [*numbers, 0, 0][:2]
     cache = slab.find(name)
     if cache is None:
         return -errno.EINVAL
-    return slab.cpu_caches.kmem_tune_cpucache(cache, limit, batchcount) or len(text)
+    return slab.cpu_caches.tune(cache, numbers) or len(text)

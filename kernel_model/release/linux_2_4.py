@@ -9,6 +9,7 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.slab import Slab
+from kernel_model.mm.slab.linux_2_4 import Slab24
 from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.vmalloc import Vmalloc
@@ -35,9 +36,8 @@ class Linux24(Release):
 
     def slab(self, kernel: "Kernel") -> Slab:
         allocator, online = kernel.allocator, kernel.config.nr_cpus
-        slab = Slab(kernel.image, allocator.memmap, allocator, online)
-        slab.kmem_cache_init()
-        slab.kmem_cache_sizes_init(int(kernel.statics.num_physpages))
+        slab = Slab24(kernel.image, allocator.memmap, allocator, online)
+        slab.start(int(kernel.statics.num_physpages))
         return slab
 
     def proc_caches_init(self, kernel: "Kernel") -> None:

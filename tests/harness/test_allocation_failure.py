@@ -20,8 +20,8 @@ from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.kernel import Kernel
 from kernel_model.mm.slab import Slab
-from kernel_model.mm.slab.cpucache import CpuCaches
 from kernel_model.mm.slab.flags import SLAB_CACHE_DMA, SLAB_DMA, SLAB_KERNEL, SLAB_NO_GROW
+from kernel_model.mm.slab.linux_2_4.cpucache import CpuCaches
 from kernel_model.mm.slab.objects import Objects
 from kernel_model.mm.vmalloc import Vmalloc
 from kernel_model.structs.mmzone import VM_IOREMAP

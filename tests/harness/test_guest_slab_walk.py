@@ -15,7 +15,8 @@ from kernel_model.lists import Lists
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.page_flags import PG_SLAB
 from kernel_model.mm.slab import Cache
-from kernel_model.mm.slab.flags import BUFCTL_END, SLAB_HWCACHE_ALIGN
+from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
+from kernel_model.mm.slab.linux_2_4.constants import LINUX_2_4
 
 GIB = 1 << 30
 CONFIGS = {
@@ -209,7 +210,7 @@ def free_outside_the_slab(kernel: Kernel) -> None:
 
 
 def free_chain_ends_early(kernel: Kernel) -> None:
-    kernel.ram.words[free_index(cache_of(kernel))] = BUFCTL_END
+    kernel.ram.words[free_index(cache_of(kernel))] = LINUX_2_4.bufctl_end
 
 
 def free_chain_in_a_ring(kernel: Kernel) -> None:

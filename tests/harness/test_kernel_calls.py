@@ -267,7 +267,7 @@ def test_the_header_declares_each_function() -> None:
     [
         (0, "follows a pointer to where no low memory is"),
         (0xF0000000, "follows a pointer to where no low memory is"),
-        (None, "cache_chain never comes back to cache_cache"),
+        (None, "cache_chain never comes back to its head"),
     ],
 )
 def test_a_chain_of_caches_that_the_guest_has_broken(

@@ -33,9 +33,7 @@ from kernel_model.mm.page_flags import PG_SLAB
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab import allocator as slab_allocator
 from kernel_model.mm.slab import create as slab_create
-from kernel_model.mm.slab.cpucache import CpuCaches
 from kernel_model.mm.slab.flags import (
-    BUFCTL_END,
     SLAB_CACHE_DMA,
     SLAB_CTOR_VERIFY,
     SLAB_DEBUG_INITIAL,
@@ -48,8 +46,10 @@ from kernel_model.mm.slab.flags import (
     SLAB_POISON,
     SLAB_RED_ZONE,
 )
-from kernel_model.mm.slab.objects import Objects
-from kernel_model.mm.slab.reap import Reaper
+from kernel_model.mm.slab.linux_2_4.constants import LINUX_2_4
+from kernel_model.mm.slab.linux_2_4.cpucache import CpuCaches
+from kernel_model.mm.slab.linux_2_4.objects import Objects24
+from kernel_model.mm.slab.linux_2_4.reap import Reaper
 from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.slab_settling import settle
 
@@ -85,7 +85,7 @@ class Made:
     has_dtor: bool
     live: dict[int, bytes] = field(default_factory=dict)
     constructed: set[int] = field(default_factory=set)
-    """Objects that the constructor saw and the destructor did not."""
+    """Objects24 that the constructor saw and the destructor did not."""
 
 
 class SlabMachine(RuleBasedStateMachine):
@@ -365,7 +365,7 @@ TestSlab = pytest.mark.book(
 
 def an_object_is_given_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chain of free objects is not moved on, for every seventh object."""
-    real = Objects.take
+    real = Objects24.take
 
     def take(self: Any, cache: Any) -> int:
         objp = real(self, cache)
@@ -374,17 +374,17 @@ def an_object_is_given_out_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             objp
             and self.debug is None
             and cache.inuse(slab) == 7
-            and cache.free(slab) != BUFCTL_END
+            and cache.free(slab) != LINUX_2_4.bufctl_end
         ):
             at = slab - PAGE_OFFSET >> 2
             self._words[at + self._where.free] -= 1
         return objp
 
-    monkeypatch.setattr(Objects, "take", take)
+    monkeypatch.setattr(Objects24, "take", take)
 
 
 def an_object_too_many_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects.put
+    real = Objects24.put
 
     def put(self: Any, cache: Any, objp: int) -> None:
         slab = self.page_slab_of(objp)
@@ -392,11 +392,11 @@ def an_object_too_many_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         if cache.inuse(slab) == 2:
             self._words[(slab - PAGE_OFFSET >> 2) + self._where.inuse] += 1
 
-    monkeypatch.setattr(Objects, "put", put)
+    monkeypatch.setattr(Objects24, "put", put)
 
 
 def empty_slabs_stay_partial(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects.put
+    real = Objects24.put
 
     def put(self: Any, cache: Any, objp: int) -> None:
         real(self, cache, objp)
@@ -405,7 +405,7 @@ def empty_slabs_stay_partial(monkeypatch: pytest.MonkeyPatch) -> None:
             self._lists.delete(slab)
             self._lists.add(slab, cache.slabs_partial)
 
-    monkeypatch.setattr(Objects, "put", put)
+    monkeypatch.setattr(Objects24, "put", put)
 
 
 def a_slab_holds_one_object_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,20 +419,20 @@ def a_slab_holds_one_object_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_last_colour_is_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects._add_slab
+    real = Objects24._add_slab
 
     def add_slab(self: Any, cache: Any, *rest: Any) -> bool:
         if cache.view.colour and cache.view.colour_next == cache.view.colour - 1:
             cache.view.colour_next = 0
         return real(self, cache, *rest)
 
-    monkeypatch.setattr(Objects, "_add_slab", add_slab)
+    monkeypatch.setattr(Objects24, "_add_slab", add_slab)
 
 
 def colours_are_a_word_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects._add_slab
+    real = Objects24._add_slab
     monkeypatch.setattr(
-        Objects,
+        Objects24,
         "_add_slab",
         lambda self, cache, flags, colour_off, *rest: real(
             self, cache, flags, colour_off // 32 * 4, *rest
@@ -441,9 +441,9 @@ def colours_are_a_word_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_descriptor_off_the_slab_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects.kmem_slab_destroy
+    real = Objects24.kmem_slab_destroy
     monkeypatch.setattr(
-        Objects,
+        Objects24,
         "kmem_slab_destroy",
         lambda self, cache, slab, free: real(self, cache, slab, lambda *ignored: None),
     )
@@ -468,8 +468,8 @@ def half_of_a_large_slab_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             self.pages = pages
 
-    real = Objects.kmem_slab_destroy
-    monkeypatch.setattr(Objects, "kmem_slab_destroy", destroy)
+    real = Objects24.kmem_slab_destroy
+    monkeypatch.setattr(Objects24, "kmem_slab_destroy", destroy)
 
 
 @dataclass
@@ -483,7 +483,7 @@ class HalfKept:
 
 
 def a_destructor_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects.kmem_slab_destroy
+    real = Objects24.kmem_slab_destroy
 
     def destroy(self: Any, cache: Any, slab: int, free: Any) -> None:
         functions = self.functions
@@ -493,11 +493,11 @@ def a_destructor_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             self.functions = functions
 
-    monkeypatch.setattr(Objects, "kmem_slab_destroy", destroy)
+    monkeypatch.setattr(Objects24, "kmem_slab_destroy", destroy)
 
 
 def a_constructor_misses_the_last_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Objects._init_objects
+    real = Objects24._init_objects
 
     def init_objects(self: Any, cache: Any, slab: int, flags: int) -> None:
         last = cache.s_mem(slab) + cache.objsize * (cache.num - 1)
@@ -506,7 +506,7 @@ def a_constructor_misses_the_last_object(monkeypatch: pytest.MonkeyPatch) -> Non
         if cache.view.ctor:
             self._image.ram.write(last - PAGE_OFFSET, before)
 
-    monkeypatch.setattr(Objects, "_init_objects", init_objects)
+    monkeypatch.setattr(Objects24, "_init_objects", init_objects)
 
 
 def a_size_is_taken_for_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -633,6 +633,6 @@ def test_planted_faults_are_found(
         run_state_machine_as_test(
             SlabMachine,
             settings=settings(
-                max_examples=100, derandomize=True, database=None, phases=[Phase.generate]
+                max_examples=200, derandomize=True, database=None, phases=[Phase.generate]
             ),
         )

@@ -13,7 +13,7 @@ from kernel_model.errors import KernelPanic
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.slab import Cache
-from kernel_model.mm.slab.cpucache import CpuCaches
+from kernel_model.mm.slab.linux_2_4.cpucache import CpuCaches
 from kernel_model.proc import PROC_FILES
 from kernel_model.structs import Abi, Structs
 from kernel_model.structs.statics import CACHE_POINTERS

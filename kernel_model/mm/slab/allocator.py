@@ -55,7 +55,7 @@ class Slab:
         """The cache of caches and the general caches, on a machine of so many frames."""
         raise NotImplementedError
 
-    def start_cpus(self) -> None:
+    def kmem_cpucache_init(self) -> None:
         """What the allocator does when all CPUs run."""
         raise NotImplementedError
 
@@ -66,13 +66,14 @@ class Slab:
 
     def _general_caches_init(self, flags: int) -> None:
         """Create the general caches; what fits a descriptor off the slab grows with them."""
-        descriptor, bufctl = self._image.structs.slab_t.size, self.objects.constants.bufctl_bytes
+        descriptor = self._image.structs.slab_t.size
         entries = getattr(self._statics, self.objects.constants.general_caches)
         for entry, size in zip(entries, self._sizes, strict=False):
             entry.cs_size = size
             entry.cs_cachep = self._general_cache(f"size-{size}", size, flags)
             if not self.objects.cache(entry.cs_cachep).off_slab:
-                self._statics.offslab_limit = (size - descriptor) // bufctl
+                # Half words, whatever a kmem_bufctl_t is.
+                self._statics.offslab_limit = (size - descriptor) // 2
             entry.cs_dmacachep = self._general_cache(
                 f"size-{size}(DMA)", size, flags | SLAB_CACHE_DMA
             )
@@ -192,6 +193,10 @@ class Slab:
     def kmem_cache_shrink(self, cachep: int) -> int:
         """Destroy the free slabs of a cache."""
         raise NotImplementedError
+
+    def kmem_cache_reap(self, gfp_mask: int) -> int:
+        """Free slabs for the page allocator's sake. Returns pages: none where time does it."""
+        return 0
 
     def _shrink(self, cache: Cache) -> int:
         """Destroy every free slab, the last first. Returns how many."""

@@ -57,6 +57,7 @@ class CacheWords:
         self.num = kind.word("num")
         self.gfporder = kind.word("gfporder")
         self.gfpflags = kind.word("gfpflags")
+        self.next = kind.offset("next")
         slab = structs.slab_t
         self.s_mem = slab.word("s_mem")
         self.inuse = slab.word("inuse")

@@ -14,7 +14,7 @@ What can fail: a :class:`~kernel_model.mm.slab.debug.BadObject` where the kernel
 from collections.abc import Callable
 from typing import Protocol
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, virt_to_phys
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, virt_to_phys
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
@@ -47,9 +47,6 @@ class Frames(Protocol):
     def page(self, pfn: int) -> int:
         """Kernel virtual address of the ``struct page`` of a frame."""
 
-    def test(self, page: int, bit: int) -> bool:
-        """Whether a bit of ``flags`` is set."""
-
     def set_bit(self, page: int, bit: int) -> None:
         """Set a bit of ``flags``."""
 
@@ -76,6 +73,7 @@ class Objects:
         self._lists = Lists(image.ram)
         self._where = CacheWords(image, constants)
         self._pg_slab = image.constants.page_flags.slab
+        self._page_flags = image.structs.page.word("flags")
         self._page_list = image.structs.page.word(constants.page_list)
         self._high_memory = virt_to_phys(image.symbol("high_memory")) >> 2
         self._caches: dict[int, Cache] = {}
@@ -103,10 +101,10 @@ class Objects:
         """
         if not PAGE_OFFSET <= objp < self._words[self._high_memory]:
             raise KernelBug("slab.c", 0, f"out of range ptr {objp:#x}")
-        page = self._frames.page(objp - PAGE_OFFSET >> PAGE_SHIFT)
-        if not self._frames.test(page, self._pg_slab):
+        at = self._frames.page(objp - PAGE_OFFSET >> PAGE_SHIFT) - PAGE_OFFSET >> 2
+        if not self._words[at + self._page_flags] >> self._pg_slab & 1:
             raise KernelBug("slab.c", 0, f"{objp:#x} lies in no slab: it was never allocated")
-        return self._words[(page - PAGE_OFFSET >> 2) + self._page_list]
+        return self._words[at + self._page_list]
 
     def page_slab_of(self, objp: int) -> int:
         """``GET_PAGE_SLAB``."""

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from harness.replay import Replayed, replay
-from kernel_model.mm.slab.cpucache import CpuCaches
-from kernel_model.mm.slab.objects import Objects
-from kernel_model.mm.slab.reap import Reaper
+from kernel_model.mm.slab.linux_2_4.cpucache import CpuCaches
+from kernel_model.mm.slab.linux_2_4.objects import Objects24
+from kernel_model.mm.slab.linux_2_4.reap import Reaper
 from kernel_model.mm.vmalloc import Vmalloc
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.4.22"
@@ -95,16 +95,16 @@ def test_a_planted_difference_in_a_vmalloc_trace(tmp_path: Path) -> None:
 
 
 def fifo_partial(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Objects.put
+    original = Objects24.put
 
-    def put(self: Objects, cache: Any, objp: int) -> None:
+    def put(self: Objects24, cache: Any, objp: int) -> None:
         original(self, cache, objp)
         slab = self.page_slab_of(objp)
         if 0 < cache.inuse(slab) < cache.num:
             self._lists.delete(slab)
             self._lists.add_tail(slab, cache.slabs_partial)
 
-    monkeypatch.setattr(Objects, "put", put)
+    monkeypatch.setattr(Objects24, "put", put)
 
 
 def batch_of_one_less(monkeypatch: pytest.MonkeyPatch) -> None:

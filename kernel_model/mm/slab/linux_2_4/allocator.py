@@ -49,9 +49,6 @@ class Slab24(Slab):
         self.kmem_cache_init()
         self.kmem_cache_sizes_init(num_physpages)
 
-    def start_cpus(self) -> None:
-        self.kmem_cpucache_init()
-
     def kmem_cache_init(self) -> None:
         """Set up the cache of caches (book 8.6)."""
         view, line = self.cache_cache.view, self._image.config.l1_cache_bytes
