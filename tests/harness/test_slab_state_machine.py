@@ -343,6 +343,8 @@ class SlabMachine(RuleBasedStateMachine):
         for made in self.made:
             for objp in list(made.live):
                 self._free(made, objp)
+        for _ in range(8):
+            self._reap()
         for made in list(self.made):
             self.destroy(self.made.index(made))
         assert not self.made
@@ -633,6 +635,6 @@ def test_planted_faults_are_found(
         run_state_machine_as_test(
             SlabMachine,
             settings=settings(
-                max_examples=200, derandomize=True, database=None, phases=[Phase.generate]
+                max_examples=100, derandomize=True, database=None, phases=[Phase.generate]
             ),
         )
