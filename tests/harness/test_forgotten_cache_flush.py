@@ -261,8 +261,11 @@ ROWS = [
         ),
         *(S.nothing, S.exec_arguments),
     ),
-    Row(("mm/vmalloc.py _vmalloc_area_pages flush_cache_all",), S.nothing, S.vmalloc),
-    Row(("mm/vmalloc.py _vmfree_area_pages flush_cache_all",), S.vmalloc, S.vfree_and_look),
+    Row(("mm/vmalloc/linux_2_4.py _vmalloc_area_pages flush_cache_all",), S.nothing, S.vmalloc),
+    Row(("mm/vmalloc/areas.py ioremap flush_cache_all",), S.nothing, S.ioremap_and_look),
+    Row(
+        ("mm/vmalloc/linux_2_4.py _vmfree_area_pages flush_cache_all",), S.vmalloc, S.vfree_and_look
+    ),
     Row(
         ("mm/highmem.py flush_all_zero_pkmaps flush_cache_all",),
         *(S.kmapped_and_looked, S.kmap_again_and_look),

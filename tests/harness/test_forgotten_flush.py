@@ -94,12 +94,12 @@ ROWS = [
         needless=True,
     ),
     Row(
-        "mm/vmalloc.py ioremap flush_tlb_all",
+        "mm/vmalloc/areas.py ioremap flush_tlb_all",
         *(S.hole_of_vmalloc, S.ioremap, S.kernel_read, NEW),
         needless=True,
     ),
     Row(
-        "mm/vmalloc.py _vmfree_area_pages flush_tlb_all",
+        "mm/vmalloc/linux_2_4.py _vmfree_area_pages flush_tlb_all",
         S.vmalloced,
         S.vfree,
         S.kernel_read,

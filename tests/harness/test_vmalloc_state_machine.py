@@ -30,8 +30,7 @@ from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.events import Announcer
 from kernel_model.kernel import Kernel
-from kernel_model.mm import vmalloc as vmalloc_module
-from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmalloc import Vmalloc, areas, linux_2_4
 from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.slab_settling import settle
 
@@ -343,11 +342,11 @@ def page_tables_go_with_their_area(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_next_device_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vmalloc_module, "mk_pte_phys", lambda paddr, prot: (paddr | prot) + PAGE)
+    monkeypatch.setattr(areas, "mk_pte_phys", lambda paddr, prot: (paddr | prot) + PAGE)
 
 
 def two_pages_share_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vmalloc_module, "mk_pte", lambda pfn, prot: (pfn & ~1) << 12 | prot)
+    monkeypatch.setattr(linux_2_4, "mk_pte", lambda pfn, prot: (pfn & ~1) << 12 | prot)
 
 
 def dma_comes_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +368,7 @@ def a_page_is_mapped_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def users_may_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vmalloc_module, "PAGE_KERNEL", vmalloc_module.PAGE_KERNEL | 4)
+    monkeypatch.setattr(areas, "PAGE_KERNEL", areas.PAGE_KERNEL | 4)
 
 
 def iounmap_takes_the_address_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

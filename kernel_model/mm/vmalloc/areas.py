@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Memory that is contiguous for the kernel only: frames from anywhere, mapped side by side.
+"""The vmalloc range: a list of areas, and the kernel's page tables below them.
 
-Models linux-2.4.22 ``mm/vmalloc.c`` and ``arch/i386/mm/ioremap.c`` (book chapter 7). In RAM:
-``vmlist``, a chain of ``struct vm_struct`` in address order, and the kernel's page tables, which
-once made are never freed. A new entry of the page directory goes into ``swapper_pg_dir`` alone;
-other address spaces get it when they fault there.
+Models what ``mm/vmalloc.c`` and ``arch/i386/mm/ioremap.c`` of linux-2.4.22 and of linux-2.6.11 have
+in common (book chapter 7). In RAM: ``vmlist``, a chain of ``struct vm_struct`` in address order,
+and the kernel's page tables, which once made are never freed. A new entry of the page directory
+goes into ``swapper_pg_dir`` alone; other address spaces get it when they fault there.
 
-What can fail: an allocation returns 0 when there is no room or no memory; a ``vfree()`` of
-something else leaves a line in the log, as the kernel has it.
+What can fail: see :mod:`.linux_2_4` and :mod:`.linux_2_6`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +27,6 @@ from kernel_model.arch_i386.pgtable import (
     PAGE_KERNEL,
     PAGE_PRESENT,
     PAGE_RW,
-    mk_pte,
     mk_pte_phys,
     pmd_none,
     pte_none,
@@ -37,17 +36,17 @@ from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.events import Rights
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.structs.mmzone import VM_ALLOC, VM_IOREMAP
+from kernel_model.structs.mmzone import VM_IOREMAP
 
-_U32 = 0xFFFFFFFF
+U32 = 0xFFFFFFFF
 
 
-def _rights(prot: int) -> Rights:
+def kernel_rights(prot: int) -> Rights:
     """What a kernel page of protection ``prot`` is meant for."""
     return Rights(write=bool(prot & PAGE_RW), user=False)
 
 
-class Vmalloc:
+class VmallocRange(ABC):
     """The vmalloc range of one machine. Addresses are kernel virtual, sizes are bytes.
 
     ``kmalloc`` and ``kfree`` give memory for the ``vm_struct``s.
@@ -74,6 +73,8 @@ class Vmalloc:
         self._kmalloc = kmalloc
         self._kfree = kfree
 
+    # -- what is where -------------------------------------------------------------------------
+
     @property
     def start(self) -> int:
         """``VMALLOC_START``."""
@@ -96,44 +97,38 @@ class Vmalloc:
             yield vaddr, area
             vaddr = int(area.next)
 
-    # -- areas ---------------------------------------------------------------------------------
+    def _link(self, vaddr: int, link: int) -> None:
+        """The pointer at ``link`` points to the area at ``vaddr`` from now on, that to what was
+        there."""
+        words = self._image.ram.words
+        self._image.at(self._kind, vaddr).next = words[virt_to_phys(link) >> 2]
+        words[virt_to_phys(link) >> 2] = vaddr
 
-    def get_vm_area(self, size: int, flags: int) -> int:
-        """Reserve ``size`` bytes and a guard page behind them. Returns their address, 0: no room.
-
-        The end of the range is looked at only behind another area, so that the first one may
-        reach beyond it; an unaligned size makes the next area unaligned.
-        """
-        vaddr = self._kmalloc(self._kind.size, self._gfp.kernel)
-        if not vaddr:
-            return 0
-        size = size + PAGE_SIZE & _U32
-        place = self._first_fit(size) if size else None
-        if place is None:
-            self._kfree(vaddr)
-            return 0
-        addr, link = place
-        area = self._image.at(self._kind, vaddr)
-        area.flags, area.addr, area.size = flags, addr, size
-        area.next = self._image.ram.words[virt_to_phys(link) >> 2]
-        self._image.ram.words[virt_to_phys(link) >> 2] = vaddr
-        return addr
-
-    def _first_fit(self, size: int) -> tuple[int, int] | None:
-        """(address, the pointer that must point to the new area), or None: no room."""
-        addr, link = self.start, self._image.symbol("vmlist")
+    def _find(self, addr: int) -> tuple[int, int, Any] | None:
+        """(the pointer to it, its address, the ``vm_struct``) of the area that begins there."""
+        link = self._image.symbol("vmlist")
         for vaddr, area in self._areas():
-            if size + addr > _U32:
-                return None
-            if size + addr <= area.addr:
-                break
-            addr = max(addr, int(area.size) + int(area.addr) & _U32)
-            if addr > self.end - size & _U32:
-                return None
+            if area.addr == addr:
+                return link, vaddr, area
             link = vaddr + self._kind.offset("next")
-        return addr, link
+        return None
+
+    def _unlink(self, link: int, area: Any) -> None:
+        self._image.ram.words[virt_to_phys(link) >> 2] = area.next
 
     # -- allocating ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def get_vm_area(self, size: int, flags: int) -> int:
+        """Reserve ``size`` bytes and a guard page behind them. 0: no room or no memory."""
+
+    @abstractmethod
+    def allocate(self, size: int, gfp_mask: int, prot: int) -> int:
+        """``__vmalloc()``: whole pages with protection ``prot``. 0 when it cannot be."""
+
+    @abstractmethod
+    def vfree(self, addr: int) -> None:
+        """Unmap an area and free its frames (book 7.3)."""
 
     def vmalloc(self, size: int) -> int:
         """``size`` bytes from any zone (book 7.2)."""
@@ -147,27 +142,56 @@ class Vmalloc:
         """The same without high memory."""
         return self.allocate(size, self._gfp.kernel, PAGE_KERNEL)
 
-    def allocate(self, size: int, gfp_mask: int, prot: int) -> int:
-        """``__vmalloc()``: whole pages with protection ``prot``. 0 when it cannot be."""
-        size = size + PAGE_SIZE - 1 & PAGE_MASK
-        if not size or size >> PAGE_SHIFT > self._statics.num_physpages:
-            return 0
-        addr = self.get_vm_area(size, VM_ALLOC)
-        if addr and not self._vmalloc_area_pages(addr, size, gfp_mask, prot):
-            self.vfree(addr)
-            return 0
-        return addr
+    # -- devices ---------------------------------------------------------------------------------
 
-    def _vmalloc_area_pages(self, addr: int, size: int, gfp_mask: int, prot: int) -> bool:
-        """A frame for each page, mapped as it comes. False: memory ran out on the way."""
-        rights = _rights(prot)
-        for vaddr, ptep in self._ptes(addr & PAGE_MASK, size):
-            page = self._allocator.alloc_page(gfp_mask, "vmalloc") if ptep else 0
-            if not page:
-                return False
-            self._map(vaddr, ptep, mk_pte(self._memmap.pfn(page), prot), rights)
+    def ioremap(self, phys_addr: int, size: int, flags: int = 0) -> int:
+        """Map ``size`` bytes of device memory at ``phys_addr``; 0 when it cannot be.
+
+        ``flags`` are more bits for the PTEs. Addresses below 1 MiB are in the direct map and
+        need no mapping; RAM that the kernel uses may not be mapped twice.
+        """
+        last = phys_addr + size - 1 & U32
+        if not size or last < phys_addr:
+            return 0
+        if phys_addr >= 0xA0000 and last < 0x100000:
+            return phys_to_virt(phys_addr)
+        if phys_addr < virt_to_phys(int(self._statics.high_memory)) and not self._reserved(
+            phys_addr, last
+        ):
+            return 0
+        offset, base = phys_addr % PAGE_SIZE, phys_addr & -PAGE_SIZE
+        size = (last + PAGE_SIZE & -PAGE_SIZE) - base
+        addr = self._device_area(base, size)
+        if not addr:
+            return 0
+        prot = KERNPG_TABLE | flags
+        rights = kernel_rights(prot)
         self._tlb.caches.flush_cache_all()
-        return True
+        for vaddr, ptep in self._ptes(addr, size):
+            if not ptep:
+                self.vfree(addr)
+                return 0
+            self._map(vaddr, ptep, mk_pte_phys(base + vaddr - addr, prot), rights)
+        # An i386 caches no absent page, so that nothing old can be left here: vmalloc() does
+        # without. Other CPUs do cache them, and Linux flushes after every ioremap().
+        self._tlb.flush_tlb_all()
+        return addr + offset
+
+    def _device_area(self, phys_addr: int, size: int) -> int:
+        """The address of an area for device memory; 0: no room."""
+        return self.get_vm_area(size, VM_IOREMAP)
+
+    def _reserved(self, first: int, last: int) -> bool:
+        """Whether nobody can have been given any frame of the range."""
+        frames = range(first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1)
+        return all(self._memmap.reserved(self._memmap.page(pfn)) for pfn in frames)
+
+    def iounmap(self, addr: int) -> None:
+        """Undo :meth:`ioremap`; an address of the direct map was never mapped."""
+        if addr > self._statics.high_memory:
+            self.vfree(addr & PAGE_MASK)
+
+    # -- page tables -----------------------------------------------------------------------------
 
     def _ptes(self, addr: int, size: int) -> Iterator[tuple[int, int]]:
         """(address, where its PTE lies) of each page of a range, 0: no memory for a table.
@@ -200,71 +224,10 @@ class Vmalloc:
         self._image.events.page_mapped(SWAPPER_PG_DIR, vaddr, pte_pfn(pte), rights)
         self._tables.set_pte(ptep, pte)
 
-    def ioremap(self, phys_addr: int, size: int, flags: int = 0) -> int:
-        """Map ``size`` bytes of device memory at ``phys_addr``; 0 when it cannot be.
-
-        ``flags`` are more bits for the PTEs. Addresses below 1 MiB are in the direct map and
-        need no mapping; RAM that the kernel uses may not be mapped twice.
-        """
-        last = phys_addr + size - 1 & _U32
-        if not size or last < phys_addr:
-            return 0
-        if phys_addr >= 0xA0000 and last < 0x100000:
-            return phys_to_virt(phys_addr)
-        if phys_addr < virt_to_phys(int(self._statics.high_memory)) and not self._reserved(
-            phys_addr, last
-        ):
-            return 0
-        offset, base = phys_addr % PAGE_SIZE, phys_addr & -PAGE_SIZE
-        size = (last + PAGE_SIZE & -PAGE_SIZE) - base
-        addr = self.get_vm_area(size, VM_IOREMAP)
-        if not addr:
-            return 0
-        prot = KERNPG_TABLE | flags
-        rights = _rights(prot)
-        for vaddr, ptep in self._ptes(addr, size):
-            if not ptep:
-                self.vfree(addr)
-                return 0
-            self._map(vaddr, ptep, mk_pte_phys(base + vaddr - addr, prot), rights)
-        # An i386 caches no absent page, so that nothing old can be left here: vmalloc() does
-        # without. Other CPUs do cache them, and 2.4.22 flushes after every ioremap().
-        self._tlb.flush_tlb_all()
-        return addr + offset
-
-    def _reserved(self, first: int, last: int) -> bool:
-        """Whether nobody can have been given any frame of the range."""
-        frames = range(first >> PAGE_SHIFT, (last >> PAGE_SHIFT) + 1)
-        return all(self._memmap.reserved(self._memmap.page(pfn)) for pfn in frames)
-
-    # -- freeing -----------------------------------------------------------------------------------
-
-    def vfree(self, addr: int) -> None:
-        """Unmap an area and free its frames (book 7.3)."""
-        if not addr:
-            return
-        if addr % PAGE_SIZE:
-            self._image.printk(f"<3>Trying to vfree() bad address ({addr:#010x})\n")
-            return
-        link = self._image.symbol("vmlist")
-        for vaddr, area in self._areas():
-            if area.addr == addr:
-                self._image.ram.words[virt_to_phys(link) >> 2] = area.next
-                self._vmfree_area_pages(addr, int(area.size))
-                self._kfree(vaddr)
-                return
-            link = vaddr + self._kind.offset("next")
-        self._image.printk(f"<3>Trying to vfree() nonexistent vm area ({addr:#010x})\n")
-
-    def iounmap(self, addr: int) -> None:
-        """Undo :meth:`ioremap`; an address of the direct map was never mapped."""
-        if addr > self._statics.high_memory:
-            self.vfree(addr & PAGE_MASK)
-
-    def _vmfree_area_pages(self, addr: int, size: int) -> None:
-        self._tlb.caches.flush_cache_all()
+    def _clear_ptes(self, addr: int, size: int) -> Iterator[int]:
+        """Clear every PTE of a range; yields those that were present."""
         shape, tables = self._tables.shape, self._tables
-        vaddr, end = addr, min(addr + size, _U32 + 1)
+        vaddr, end = addr, min(addr + size, U32 + 1)
         while vaddr < end:
             pmdp = self._pmd_of(vaddr)
             table_end = min((vaddr // shape.pmd_size + 1) * shape.pmd_size, end)
@@ -273,10 +236,10 @@ class Vmalloc:
                 for page_vaddr in range(vaddr, table_end, PAGE_SIZE):
                     pte = tables.ptep_get_and_clear(ptep)
                     if pte & PAGE_PRESENT:
-                        self._free_pte(page_vaddr, pte)
+                        self._image.events.page_unmapped(SWAPPER_PG_DIR, page_vaddr)
+                        yield pte
                     ptep += shape.entry_bytes
             vaddr = table_end
-        self._tlb.flush_tlb_all()
 
     def _pmd_of(self, vaddr: int) -> int:
         """Where the middle entry of a kernel address lies; 0 when nothing hangs there."""
@@ -285,13 +248,6 @@ class Vmalloc:
             return 0
         pmdp = self._tables.pmd_offset(pgdp, vaddr)
         return 0 if pmd_none(self._tables.entry(pmdp)) else pmdp
-
-    def _free_pte(self, vaddr: int, pte: int) -> None:
-        """A page goes; its frame too, unless it is a device or reserved."""
-        self._image.events.page_unmapped(SWAPPER_PG_DIR, vaddr)
-        pfn = pte_pfn(pte)
-        if pfn < self._statics.max_mapnr:
-            self._allocator.free_page(self._memmap.page(pfn))
 
     # -- reading and writing ---------------------------------------------------------------------
 
