@@ -39,7 +39,7 @@ MAPERR, ACCERR = "SEGV_MAPERR", "SEGV_ACCERR"
 ROWS = [
     Row("mm/memory/fault.py _establish flush_tlb_page", S.shared_with_child, S.poke, S.read, NEW),
     Row(
-        "mm/memory/fault.py handle_mm_fault flush_tlb_page",
+        "mm/memory/fault.py _set_access_flags flush_tlb_page",
         *(S.read_shared, S.poke, S.dirty_again, "P W U A D"),
         needless=True,
     ),
