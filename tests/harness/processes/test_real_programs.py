@@ -6,6 +6,7 @@ status must be equal byte by byte. What a host alone decides (PIDs, the time, it
 command. Needs the packages (:mod:`tests.packages`) and a host that runs i386 programs.
 """
 
+import re
 import resource
 import shlex
 
@@ -245,6 +246,23 @@ def test_8_mib_of_ram(tree: Tree) -> None:
 @pytest.mark.parametrize("config", MACHINES, ids=MACHINES)
 def test_other_page_tables_and_high_memory(tree: Tree, config: str) -> None:
     equal(tree, "bash", "-c", EVERY_SHELL, config=MACHINES[config], check=Check.NONE)
+
+
+NO_ROOM = "ulimit -v 3000; a=$(printf '%1500000s' x)"
+"""More than may be had, and little enough that the emulator gets there soon: 40 instructions a
+byte, or 2,400 million for 60,000 kB, are a minute and a half.
+"""
+
+
+def test_what_meets_its_limit_of_address_space(tree: Tree) -> None:
+    """It says so, as on the host; how much it asked for last depends on where things lie."""
+    packages.program("bash")
+    argv = ["bin/bash", "-c", f"f() {{ ((n++ < 40)) && f; }}; f; {NO_ROOM}"]
+    ours, native = tree.on_model(argv, check=Check.NONE).outcome, tree.natively(argv)
+    assert (ours.status, ours.output) == (native.status, native.output) == (2, b"")
+    said, number, rest = re.split(rb"(\d+)", ours.error)
+    assert (said, rest) == (b"bin/bash: xrealloc: cannot allocate ", b" bytes\n")
+    assert re.sub(rb"\d+", number, native.error) == ours.error
 
 
 def test_ps_finds_every_process(tree: Tree) -> None:
