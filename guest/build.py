@@ -77,6 +77,7 @@ USER_PROGRAMS: Final = (
     "signal_restart",
     "signal_stack",
     "sysenter",
+    "title",
     "write_kernel",
     "write_null",
     "write_text",

@@ -37,6 +37,7 @@ from kernel_model.mm.lru import swap_setup
 from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
 from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.ptrace import ProcessMemory
 from kernel_model.release.assembly import Release
 from kernel_model.release.linux_2_4 import Linux24
 from kernel_model.release.linux_2_6 import Linux26
@@ -167,6 +168,7 @@ class Kernel:
         self.mmu_context = context = MmuContext(image, tlb)
         self.exec = release.exec(self)
         self.exit = Exit(image, self.fork, context)
+        self.process_memory = ProcessMemory(image, self.allocator, self.memory)
         self.tasks = Tasks(image, self.allocator, context, self.fork.mmdrop)
         self.page_faults = PageFaults(
             image,

@@ -105,7 +105,6 @@ class Births:
             limits=parent.limits.copy(),
             thread_areas=parent.thread_areas.copy(),
             executable=parent.executable,
-            cmdline=parent.cmdline,
             personality=parent.personality,
             nice=parent.nice,
             no_new_privileges=parent.no_new_privileges,

@@ -206,7 +206,6 @@ class Linux:
         """What else of a process changes with its program (``flush_old_exec()``)."""
         process.comm = path.rpartition(b"/")[2]
         process.executable = path_of(found.file, process.fs.root)
-        process.cmdline = b"".join(text + b"\0" for text in found.argv)
         process.has_executed = process.vfork_done = True
         process.clear_child_tid = process.robust_list = 0
         process.thread_areas = ThreadAreas()

@@ -45,7 +45,7 @@ class ProcTexts:
             b"maps": self._maps,
             b"stat": self._stat,
             b"status": self._status,
-            b"cmdline": lambda pid: self._process(pid).cmdline,
+            b"cmdline": self._cmdline,
             b"comm": lambda pid: self._process(pid).comm + b"\n",
         }
 
@@ -58,6 +58,25 @@ class ProcTexts:
     def _maps(self, pid: int) -> bytes:
         mm = self._process(pid).mm
         return maps_text(self._linux.kernel.spaces.areas, mm).encode("latin-1") if mm else b""
+
+    def _cmdline(self, pid: int) -> bytes:
+        """The arguments, wherever they lie and whatever the program made of them since.
+
+        One that wrote over the last NUL has taken the environment's place for a longer title.
+        """
+        mm, kernel = self._process(pid).mm, self._linux.kernel
+        if not mm:
+            return b""
+        space, read = kernel.spaces.areas.mm(mm), kernel.process_memory.read
+        start, length = int(space.arg_start), int(space.arg_end - space.arg_start)
+        text = read(mm, start, min(length, PAGE_SIZE))
+        if not text or not text[-1]:
+            return text
+        title, ended, _ = text.partition(b"\0")
+        if ended:
+            return title
+        room = min(int(space.env_end - space.env_start), PAGE_SIZE - len(text))
+        return (text + read(mm, int(space.env_start), room)).partition(b"\0")[0]
 
     def _status(self, pid: int) -> bytes:
         process = self._process(pid)

@@ -107,8 +107,6 @@ class Process:
     clear_child_tid: int = 0
     set_child_tid: int = 0
     """Where its PID is to be written when it first runs."""
-    cmdline: bytes = b""
-    """Its arguments as ``/proc/PID/cmdline`` shows them."""
     last_trap: tuple[int, int, int] | None = None
     """Vector, error code and CR2 of the trap that it is in, unless that is a system call."""
     robust_list: int = 0

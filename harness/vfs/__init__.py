@@ -13,6 +13,7 @@ the host, follows a link out of the folder, or opens a device, FIFO or socket of
 ``overlay``        inodes made from it
 ``devices``        ``/dev``
 ``proc``           ``/proc``
+``mounts``         which file system hangs where
 ``streams``        standard input, output and error
 ``pipe``           pipes and FIFOs
 ``namei``          paths

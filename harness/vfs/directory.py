@@ -102,9 +102,13 @@ class Directory(Inode):
         self._entries[name] = inode
         if isinstance(inode, Directory):
             inode.parent, inode.name = self, name
-            if not inode.mounted:
-                self.nlink += 1
+            self.nlink += 1
         self.modified()
+
+    def mount(self, name: bytes, root: "Directory") -> None:
+        """Show the root of another file system as ``name``: this one does not change by it."""
+        self._entries[name] = root
+        root.parent, root.name, root.mounted = self, name, True
 
     def detach(self, name: bytes) -> None:
         """Take ``name`` away; counts of what it led to are the caller's."""

@@ -18,6 +18,7 @@ from harness.vfs.failure import fail
 from harness.vfs.flags import O_RDONLY, O_WRONLY
 from harness.vfs.host import HostFolder
 from harness.vfs.inode import PIPEFS_MAGIC, TMPFS_MAGIC, Inode, SuperBlock
+from harness.vfs.mounts import mounts_text
 from harness.vfs.namei import Context
 from harness.vfs.overlay import HostTree
 from harness.vfs.proc import Processes, ProcTree
@@ -50,7 +51,10 @@ class FileSystem:
         self._pipes = SuperBlock(_PIPE_DEVICE, PIPEFS_MAGIC, self.quota, now)
         self._folders: list[HostFolder] = []
         self.root = self._root(root)
+        self.mounts: list[Directory] = [self.root]
+        """The roots of all file systems that a path leads to."""
         self.proc = ProcTree(_PROC_DEVICE, self.quota, now, processes)
+        self.proc.process_texts[b"mounts"] = self._mounts
         self.dev = Directory(SuperBlock(_DEV_DEVICE, TMPFS_MAGIC, self.quota, now))
         fill_dev(self.dev, random)
         self.mount(b"dev", self.dev)
@@ -72,14 +76,17 @@ class FileSystem:
 
     def mount(self, name: bytes, directory: Directory) -> None:
         """Let ``/name`` be the root of another file system."""
-        directory.mounted = True
-        self.root.attach(name, directory)
+        self.root.mount(name, directory)
+        self.mounts.append(directory)
 
     def mount_folder(self, name: bytes, folder: Path | str) -> None:
         """Show another folder of the host as ``/name``."""
         self._folders.append(HostFolder(folder))
         device = _ROOT_DEVICE + len(self._folders)
         self.mount(name, HostTree(device, self.quota, self.now, self._folders[-1]).root)
+
+    def _mounts(self, pid: int) -> bytes:
+        return mounts_text(self.mounts, self.proc.processes.root(pid))
 
     def close(self) -> None:
         """Give back the host's descriptors."""

@@ -22,7 +22,7 @@ from harness.vfs.regular import MAX_FILE_SIZE
 
 _FIRST_NAME: Final = 1
 _FIRST_DESCRIPTOR: Final = 0x100
-_SELF: Final = 2
+_SELF, _MOUNTS, _FIRST_TEXT = 2, 3, 4
 
 
 class Processes(Protocol):
@@ -191,7 +191,6 @@ class ProcTree(SuperBlock):
         self.texts: dict[bytes, Callable[[], bytes]] = {}
         self.process_texts: dict[bytes, Callable[[int], bytes]] = {}
         self.root: Final = ProcDirectory(self, self._top, self._top_names)
-        self.root.mounted = True
 
     def _numbered(self, inode: Inode, pid: int, index: int) -> Inode:
         """The same number each time: what is looked up twice must look like one file."""
@@ -200,14 +199,16 @@ class ProcTree(SuperBlock):
 
     def _top_names(self) -> list[bytes]:
         pids = [b"%d" % pid for pid in sorted(self.processes.pids())]
-        return [*sorted(self.texts), b"self", *pids]
+        return [*sorted(self.texts), b"mounts", b"self", *pids]
 
     def _top(self, name: bytes) -> Inode | None:
         if name in self.texts:
-            index = sorted(self.texts).index(name) + _SELF + 1
+            index = sorted(self.texts).index(name) + _FIRST_TEXT
             return self._numbered(Text(self, self.texts[name]), 0, index)
         if name == b"self":
             return self._numbered(SelfLink(self, self.processes), 0, _SELF)
+        if name == b"mounts":
+            return self._numbered(Symlink(self, b"self/mounts"), 0, _MOUNTS)
         if not (name.isdigit() and name == b"%d" % int(name[:10])):
             return None
         pid = int(name)
