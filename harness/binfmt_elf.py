@@ -10,7 +10,7 @@ with its old program; :class:`NoMemory`, and it has none any more: the old one i
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from harness.elf import ElfImage, Segment, SegmentFlags
@@ -75,10 +75,12 @@ class ElfLoader:
         argv: Sequence[bytes],
         envp: Sequence[bytes],
         random: bytes = bytes(16),
+        leave_memory: Callable[[], None] = lambda: None,
     ) -> tuple[int, int]:
         """Replace what the current process runs. ``file`` is the program's ``struct file *``.
 
-        ``random`` is what AT_RANDOM points to. Returns (EIP, ESP) for ring 3.
+        ``random`` is what AT_RANDOM points to; ``leave_memory`` is called when the old memory is
+        about to go. Returns (EIP, ESP) for ring 3.
         """
         kernel, name = self._kernel, program.name
         program = program.at(ELF_ET_DYN_BASE) if program.position_independent else program
@@ -90,6 +92,7 @@ class ElfLoader:
                 if error == -E2BIG:
                     raise TooManyArguments(name)
                 raise NoMemory(name, error)
+        leave_memory()
         if error := exec_.exec_mmap():
             exec_.free_arg_pages(bprm)
             raise NoMemory(name, error)

@@ -6,10 +6,13 @@ Models linux-2.4.22 ``kernel/exit.c``: ``do_exit()``, ``exit_notify()``, ``relea
 its parent has asked for its status. Nothing here can fail.
 """
 
+import contextlib
 import struct
 from typing import TYPE_CHECKING, Final
 
 from harness.processes.process import Ended, Process, State
+from harness.processes.robust_list import RobustLists
+from harness.syscalls.futex import futex_key
 from harness.syscalls.processes import WCONTINUED, WUNTRACED
 from kernel_model.arch_i386.signal import SIGKILL
 from kernel_model.mm.gfp import PF_MEMALLOC, PF_MEMDIE
@@ -28,6 +31,7 @@ class Deaths:
         self._linux = linux
         self._kernel = linux.kernel
         self._candidates: dict[int, Candidate] = {}
+        self._robust_lists = RobustLists(linux.uaccess, linux.futexes)
 
     # -- lack of memory ------------------------------------------------------------------------
 
@@ -76,7 +80,7 @@ class Deaths:
         """``do_exit()`` of the current process."""
         linux, kernel = self._linux, self._kernel
         process.peak_rss = process.usage().max_rss_pages
-        self._clear_child_tid(process)
+        self.leave_memory(process)
         process.vfork_done = True
         if not any(other.files is process.files for other in self._others(process)):
             process.files.close_all()
@@ -97,13 +101,18 @@ class Deaths:
     def _others(self, process: Process) -> list[Process]:
         return [p for p in self._linux.processes.values() if p is not process and p.alive]
 
-    def _clear_child_tid(self, process: Process) -> None:
-        """A thread that waits for this one looks at a word in its memory."""
-        address = process.clear_child_tid
+    def leave_memory(self, process: Process) -> None:
+        """``mm_release()``: what the current process does last in its address space.
+
+        A thread that waits for this one looks at a word in there.
+        """
+        self._robust_lists.leave(process)
+        address, process.clear_child_tid = process.clear_child_tid, 0
         mm = process.mm
         if address and mm and self._kernel.spaces.areas.mm(mm).mm_users > 1:
             self._linux.uaccess.copy_to_user(address, struct.pack("<I", 0))
-            self._linux.futexes.wake((process.address_space, address), 1)
+            with contextlib.suppress(OSError):
+                self._linux.futexes.wake(futex_key(process, address), 1)
 
     def _notify_parent(self, process: Process, ended: Ended) -> None:
         """Tell the parent, or let the process go if nobody will ask."""

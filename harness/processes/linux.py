@@ -17,6 +17,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from harness.binfmt_elf import ElfLoader, NoMemory, TooManyArguments
@@ -165,6 +166,8 @@ class Linux:
         for process in list(self.processes.values()):
             if process.alive:
                 self.scheduler.enter(process)
+                # Nobody is left to whom its locks matter.
+                process.robust_list = process.clear_child_tid = 0
                 self.deaths.exit(process, Ended(0, SIGKILL))
         self.scheduler.enter(None)
         self.programs.release()
@@ -184,7 +187,9 @@ class Linux:
         try:
             if not file:
                 fail(errno.ENOMEM)
-            start = self.loader.load(found.image, file, found.argv, envp, self.random(16))
+            leave = partial(self.deaths.leave_memory, process)
+            seed = self.random(16)
+            start = self.loader.load(found.image, file, found.argv, envp, seed, leave)
         except NoMemory as error:
             if process.has_executed or process.parent_process is not None:
                 self.deaths.exit(process, Ended(0, SIGKILL))
@@ -207,7 +212,6 @@ class Linux:
         process.comm = path.rpartition(b"/")[2]
         process.executable = path_of(found.file, process.fs.root)
         process.has_executed = process.vfork_done = True
-        process.clear_child_tid = process.robust_list = 0
         process.thread_areas = ThreadAreas()
         process.rseq = RestartableSequences()
         process.files.exec()

@@ -8,6 +8,7 @@ for. Nothing here can fail.
 """
 
 import enum
+import errno
 import signal
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ from harness.syscalls.restartable import RestartableSequences
 from harness.syscalls.task import Limits, Usage
 from harness.syscalls.tls import FIRST_ENTRY, ThreadAreas
 from harness.vfs.descriptors import DescriptorTable
+from harness.vfs.failure import fail
 from harness.vfs.namei import Context
-from kernel_model.arch_i386.page import virt_to_phys
+from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.segment import USER_CS, USER_DS
+from kernel_model.structs.mm import VM_MAYSHARE, VM_READ
 from kernel_model.structs.ptrace import PT_REGS
 from kernel_model.structs.sched import RLIM_NLIMITS, TASK_STRUCT
 
@@ -175,6 +178,18 @@ class Process:
     @property
     def address_space(self) -> Hashable:
         return self.mm
+
+    def backing(self, address: int) -> tuple[Hashable, int] | None:
+        """The ``struct inode *`` of a shared mapping, and the offset in it."""
+        spaces = self.system.kernel.spaces
+        vma = spaces.find_vma(self.mm, address)
+        area = spaces.areas.vma(vma) if vma else None
+        if area is None or area.vm_start > address or not area.vm_flags & VM_READ:
+            fail(errno.EFAULT)
+        if not area.vm_flags & VM_MAYSHARE:
+            return None
+        offset = (area.vm_pgoff << PAGE_SHIFT) + address - area.vm_start
+        return spaces.areas.files.inode_of(area.vm_file), int(offset)
 
     @property
     def has_fxsr(self) -> bool:

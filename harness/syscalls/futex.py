@@ -31,12 +31,15 @@ _SECOND: Final = 1_000_000_000
 TimeLayout = type[Timespec] | type[Timespec64]
 
 
-def _key(task: Task, address: int) -> Key:
+def futex_key(task: Task, address: int, *, private: bool = False) -> Key:
+    """``get_futex_key()``; ``EFAULT`` for one of all processes where nothing can be read."""
     if address & 3:
         fail(errno.EINVAL)
     if address >= TASK_SIZE:
         fail(errno.EFAULT)
-    return task.address_space, address
+    backing = None if private else task.backing(address)
+    owner, offset = backing or (task.address_space, address)
+    return Key(owner, offset, private)
 
 
 def _deadline(task: Task, operation: int, timeout: int, layout: TimeLayout) -> Call:
@@ -52,9 +55,10 @@ def _deadline(task: Task, operation: int, timeout: int, layout: TimeLayout) -> C
     return time
 
 
-def _wait(task: Task, address: int, expected: int, bits: int, deadline: int | None) -> Call:
+def _wait(
+    task: Task, key: Key, address: int, expected: int, bits: int, deadline: int | None
+) -> Call:
     """Sleep until woken, unless the word is no longer what it was."""
-    key = _key(task, address)
     if not bits:
         return -errno.EINVAL
     (value,) = yield from copy_words_in(address, 1)
@@ -71,9 +75,8 @@ def _wait(task: Task, address: int, expected: int, bits: int, deadline: int | No
 
 
 def _requeue(
-    task: Task, address: int, wake: int, move: int, target: int, expected: int | None
+    task: Task, key: Key, address: int, wake: int, move: int, other: Key, expected: int | None
 ) -> Call:
-    key, other = _key(task, address), _key(task, target)
     if signed(wake) < 0 or signed(move) < 0:
         return -errno.EINVAL
     if expected is not None:
@@ -97,20 +100,24 @@ def _futex(
     layout: TimeLayout,
 ) -> Call:
     command = operation & ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
+    private = bool(operation & FUTEX_PRIVATE_FLAG)
     if command in (FUTEX_WAIT, FUTEX_WAIT_BITSET):
         deadline: int | None = None
         if timeout:
             deadline = yield from _deadline(task, operation, timeout, layout)
         bits = third if command == FUTEX_WAIT_BITSET else MATCH_ANY
-        return (yield from _wait(task, address, value, bits, deadline))
+        key = futex_key(task, address, private=private)
+        return (yield from _wait(task, key, address, value, bits, deadline))
     if command in (FUTEX_WAKE, FUTEX_WAKE_BITSET):
         bits = third if command == FUTEX_WAKE_BITSET else MATCH_ANY
         if not bits:
             return -errno.EINVAL
-        return task.system.futexes.wake(_key(task, address), signed(value), bits)
+        key = futex_key(task, address, private=private)
+        return task.system.futexes.wake(key, signed(value), bits)
     if command in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
         expected = third if command == FUTEX_CMP_REQUEUE else None
-        return (yield from _requeue(task, address, value, timeout, second, expected))
+        key, other = (futex_key(task, at, private=private) for at in (address, second))
+        return (yield from _requeue(task, key, address, value, timeout, other, expected))
     return -errno.ENOSYS
 
 

@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who sleeps on which futex.
 
-Models the hash buckets of linux-2.6 ``kernel/futex.c``. A futex is named by its address space and
-its address.
+Models ``union futex_key`` and the hash buckets of linux-2.6 ``kernel/futex.c``. Nothing here can
+fail.
 """
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 MATCH_ANY: Final = 0xFFFFFFFF
-Key = tuple[Hashable, int]
+
+
+class Key(NamedTuple):
+    """Which word it is: in memory of its own by the address space and the address, in a shared
+    mapping by what is mapped and the offset in there. Those that only threads may use are others.
+    """
+
+    owner: Hashable
+    offset: int
+    private: bool
 
 
 @dataclass(eq=False, slots=True)

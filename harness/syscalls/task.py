@@ -173,6 +173,11 @@ class Task(Protocol):
     def address_space(self) -> Hashable:
         """Equal for those who share memory."""
 
+    def backing(self, address: int) -> tuple[Hashable, int] | None:
+        """What a shared mapping shows at ``address``, and the offset in there; ``None`` in memory
+        of its own. ``EFAULT`` where nothing can be read.
+        """
+
     def send_signal(self, signal: int) -> None:
         """To itself."""
 

@@ -188,6 +188,11 @@ class Program:
     def address_space(self) -> Hashable:
         return self.pid
 
+    def backing(self, address: int) -> tuple[Hashable, int] | None:
+        if not self.user.read(address, 1):
+            raise OSError(errno.EFAULT, "no memory there")
+        return None
+
     def send_signal(self, signal: int) -> None:
         self.sent.append(signal)
 

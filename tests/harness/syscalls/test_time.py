@@ -116,10 +116,11 @@ def test_who_waits_is_woken_in_order(program: Program) -> None:
     threads = [Thread(program, pid) for pid in (2, 3, 4)]
     assert program.call("futex", word, WAIT, 8, 0) == -errno.EAGAIN
     waiting = [thread.start("futex", word, WAIT | PRIVATE, 7, 0).go() for thread in threads]
-    assert program.call("futex", word, WAKE, 2) == 2
+    assert program.call("futex", word, WAKE, 2) == 0
+    assert program.call("futex", word, WAKE | PRIVATE, 2) == 2
     assert [running.go().result for running in waiting] == [0, 0, None]
-    assert program.call("futex", word + 4, WAKE, 9) == 0
-    assert program.call("futex", word, WAKE_BITSET, 9, 0, 0, 2) == 1
+    assert program.call("futex", word + 4, WAKE | PRIVATE, 9) == 0
+    assert program.call("futex", word, WAKE_BITSET | PRIVATE, 9, 0, 0, 2) == 1
     assert waiting[2].go().result == 0
     assert not program.system.futexes.waiters
 
