@@ -8,6 +8,7 @@ its parent has asked for its status. Nothing here can fail.
 
 import contextlib
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from harness.processes.process import Ended, Process, State
@@ -155,7 +156,7 @@ class Deaths:
         group = parent.group if pid == 0 else -pid
         return [child for child in children if child.group == group]
 
-    def waitable(self, children: list[Process], options: int) -> tuple[Process, int] | None:
+    def waitable(self, children: Sequence[Process], options: int) -> tuple[Process, int] | None:
         """The first that has something to tell, and the status word that tells it."""
         for child in children:
             if child.state is State.ZOMBIE and child.ended is not None:

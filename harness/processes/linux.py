@@ -39,6 +39,7 @@ from harness.processes.signalling import Signalling
 from harness.processes.watching import Trace, Watching
 from harness.signals import kernel_info
 from harness.syscalls.all_calls import ALL_CALLS
+from harness.syscalls.caller import Caller
 from harness.syscalls.futex_queues import Futexes
 from harness.syscalls.names import call_name
 from harness.syscalls.requests import Call
@@ -247,7 +248,8 @@ class Linux:
             self.unknown_calls[name] += 1
             return _not_implemented()
         registers = (regs.ebx, regs.ecx, regs.edx, regs.esi, regs.edi, regs.ebp)
-        return call.start(process, *(int(register) for register in registers))
+        caller: Caller = process
+        return call.start(caller, *(int(register) for register in registers))
 
     def returned(self, process: Process, result: int) -> None:
         """A system call has a result."""
@@ -313,7 +315,7 @@ class Linux:
     def children_to_wait_for(self, process: Process, pid: int) -> list[Process]:
         return self.deaths.children(process, pid)
 
-    def waitable(self, children: list[Process], options: int) -> tuple[Process, int] | None:
+    def waitable(self, children: Sequence[Process], options: int) -> tuple[Process, int] | None:
         return self.deaths.waitable(children, options)
 
     def waited_for(self, parent: Process, child: Process) -> None:
@@ -321,6 +323,9 @@ class Linux:
 
     def abandon(self, child: Process) -> None:
         self.births.undo(child)
+
+    def load_thread_areas(self, process: Process) -> None:
+        self.scheduler.load_thread_areas(process)
 
 
 def _not_implemented() -> Call:

@@ -12,8 +12,9 @@ files that cannot be mapped.
 import errno
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from harness.syscalls.caller import Caller
 from harness.syscalls.requests import Call
 from harness.syscalls.user_copy import copy_in, copy_out
 from harness.vfs.regular import RegularFile
@@ -21,19 +22,16 @@ from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from kernel_model.structs.mman import MAP_ANONYMOUS, MAP_DENYWRITE, MAP_EXECUTABLE
 
-if TYPE_CHECKING:
-    from harness.processes.process import Process
-
 _NOT_FOR_PROGRAMS: Final = MAP_EXECUTABLE | MAP_DENYWRITE
 """Flags of ``mmap()`` that only ``execve()`` may use."""
 
 
-def sys_brk(task: "Process", brk: int) -> int:
+def sys_brk(task: Caller, brk: int) -> int:
     return task.system.kernel.spaces.sys_brk(brk)
 
 
 def sys_mmap2(
-    task: "Process", addr: int, length: int, prot: int, flags: int, fd: int, pgoff: int
+    task: Caller, addr: int, length: int, prot: int, flags: int, fd: int, pgoff: int
 ) -> int:
     """``pgoff`` is in pages."""
     flags &= ~_NOT_FOR_PROGRAMS
@@ -47,7 +45,7 @@ def sys_mmap2(
             task.system.kernel.files.fput(file)
 
 
-def sys_mmap(task: "Process", arguments: int) -> Call:
+def sys_mmap(task: Caller, arguments: int) -> Call:
     """``old_mmap()``: six words in memory, the offset in bytes."""
     data = yield from copy_in(arguments, 24)
     addr, length, prot, flags, fd, offset = struct.unpack("<6I", data)
@@ -56,7 +54,7 @@ def sys_mmap(task: "Process", arguments: int) -> Call:
     return sys_mmap2(task, addr, length, prot, flags, fd, offset >> PAGE_SHIFT)
 
 
-def _kernel_file(task: "Process", fd: int) -> int:
+def _kernel_file(task: Caller, fd: int) -> int:
     """A ``struct file *`` of the model for an open file, with a reference; or an error."""
     file = task.files.get(fd)
     if not isinstance(file.inode, RegularFile):
@@ -68,48 +66,48 @@ def _kernel_file(task: "Process", fd: int) -> int:
     return task.system.mapped_files.open(file.inode, name.decode("latin-1"), mode) or -errno.ENOMEM
 
 
-def sys_munmap(task: "Process", addr: int, length: int) -> int:
+def sys_munmap(task: Caller, addr: int, length: int) -> int:
     kernel = task.system.kernel
     return kernel.spaces.do_munmap(task.mm, addr, length)
 
 
-def sys_mprotect(task: "Process", start: int, length: int, prot: int) -> int:
+def sys_mprotect(task: Caller, start: int, length: int, prot: int) -> int:
     return task.system.kernel.spaces.sys_mprotect(start, length, prot)
 
 
 def sys_mremap(
-    task: "Process", addr: int, old_length: int, new_length: int, flags: int, new_addr: int
+    task: Caller, addr: int, old_length: int, new_length: int, flags: int, new_addr: int
 ) -> int:
     spaces = task.system.kernel.spaces
     return spaces.do_mremap(addr, old_length, new_length, flags, new_addr)
 
 
-def sys_msync(task: "Process", start: int, length: int, flags: int) -> int:
+def sys_msync(task: Caller, start: int, length: int, flags: int) -> int:
     return task.system.kernel.file_memory.filemap.sys_msync(start, length, flags)
 
 
-def sys_mlock(task: "Process", start: int, length: int) -> int:
+def sys_mlock(task: Caller, start: int, length: int) -> int:
     return task.system.kernel.spaces.sys_mlock(start, length)
 
 
-def sys_munlock(task: "Process", start: int, length: int) -> int:
+def sys_munlock(task: Caller, start: int, length: int) -> int:
     return task.system.kernel.spaces.sys_munlock(start, length)
 
 
-def sys_mlockall(task: "Process", flags: int) -> int:
+def sys_mlockall(task: Caller, flags: int) -> int:
     return task.system.kernel.spaces.sys_mlockall(flags)
 
 
-def sys_munlockall(task: "Process") -> int:
+def sys_munlockall(task: Caller) -> int:
     return task.system.kernel.spaces.sys_munlockall()
 
 
-def sys_madvise(task: "Process", start: int, length: int, behavior: int) -> int:
+def sys_madvise(task: Caller, start: int, length: int, behavior: int) -> int:
     kernel = task.system.kernel
     return kernel.spaces.advise.sys_madvise(start, length, behavior, kernel.file_memory.filemap)
 
 
-def sys_mincore(task: "Process", start: int, length: int, vector: int) -> Call:
+def sys_mincore(task: Caller, start: int, length: int, vector: int) -> Call:
     kernel = task.system.kernel
     error, found = kernel.spaces.advise.sys_mincore(start, length, kernel.file_memory.filemap)
     if found:

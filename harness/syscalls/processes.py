@@ -3,7 +3,7 @@
 
 Models linux-2.4.22 ``kernel/fork.c: do_fork()``, ``kernel/exit.c: sys_wait4()``, ``fs/exec.c:
 sys_execve()`` and ``set_thread_area()``. What they do to memory is the model's; see
-:class:`~harness.processes.linux.Linux`.
+:class:`~harness.syscalls.caller.Machine`.
 
 What can fail: ``EAGAIN`` at the limit of processes, ``ENOMEM``, ``ECHILD``, and for ``execve()``
 what the file and its path fail with.
@@ -12,8 +12,9 @@ what the file and its path fail with.
 import errno
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from harness.syscalls.caller import Caller
 from harness.syscalls.requests import Call, Part, WaitUntil
 from harness.syscalls.tls import USER_DESC_BYTES, UserDesc
 from harness.syscalls.user_copy import copy_in, copy_out, copy_path, copy_words_in, signed
@@ -25,9 +26,6 @@ from kernel_model.structs.sched import (
     CLONE_VFORK,
     CLONE_VM,
 )
-
-if TYPE_CHECKING:
-    from harness.processes.process import Process
 
 CSIGNAL: Final = 0xFF
 SIGCHLD: Final = 17
@@ -43,16 +41,16 @@ _MAX_STRING: Final = 32 * 4096
 # -- making ------------------------------------------------------------------------------------
 
 
-def sys_fork(task: "Process") -> Call:
+def sys_fork(task: Caller) -> Call:
     return sys_clone(task, SIGCHLD, 0, 0, 0, 0)
 
 
-def sys_vfork(task: "Process") -> Call:
+def sys_vfork(task: Caller) -> Call:
     return sys_clone(task, SIGCHLD | CLONE_VFORK | CLONE_VM, 0, 0, 0, 0)
 
 
 def sys_clone(
-    task: "Process", flags: int, stack: int, parent_tid: int, tls: int, child_tid: int
+    task: Caller, flags: int, stack: int, parent_tid: int, tls: int, child_tid: int
 ) -> Call:
     """A child that goes on here with 0 in EAX."""
     area = None
@@ -80,7 +78,7 @@ def sys_clone(
 # -- another program -----------------------------------------------------------------------------
 
 
-def sys_execve(task: "Process", path: int, argv: int, envp: int) -> Call:
+def sys_execve(task: Caller, path: int, argv: int, envp: int) -> Call:
     """On success ring 3 begins anew; this returns to it with 0 in EAX."""
     name = yield from copy_path(path)
     arguments = yield from _strings(argv)
@@ -121,15 +119,15 @@ def _text(address: int) -> Part[bytes]:
 # -- ending and waiting -----------------------------------------------------------------------
 
 
-def sys_exit(task: "Process", status: int) -> None:
+def sys_exit(task: Caller, status: int) -> None:
     task.system.exit(task, status & 0xFF)
 
 
-def sys_exit_group(task: "Process", status: int) -> None:
+def sys_exit_group(task: Caller, status: int) -> None:
     task.system.exit_group(task, status & 0xFF)
 
 
-def sys_wait4(task: "Process", pid: int, status: int, options: int, rusage: int) -> Call:
+def sys_wait4(task: Caller, pid: int, status: int, options: int, rusage: int) -> Call:
     """A child that has ended, stopped or gone on."""
     if options & ~_WAIT_OPTIONS:
         return -errno.EINVAL
@@ -155,28 +153,28 @@ def sys_wait4(task: "Process", pid: int, status: int, options: int, rusage: int)
     return number
 
 
-def _waitable(task: "Process", wanted: int, options: int) -> bool:
+def _waitable(task: Caller, wanted: int, options: int) -> bool:
     children = task.system.children_to_wait_for(task, wanted)
     return not children or task.system.waitable(children, options) is not None
 
 
-def sys_waitpid(task: "Process", pid: int, status: int, options: int) -> Call:
+def sys_waitpid(task: Caller, pid: int, status: int, options: int) -> Call:
     return sys_wait4(task, pid, status, options, 0)
 
 
 # -- thread data -----------------------------------------------------------------------------
 
 
-def sys_set_thread_area(task: "Process", description: int) -> Call:
+def sys_set_thread_area(task: Caller, description: int) -> Call:
     wanted = UserDesc.parse((yield from copy_in(description, USER_DESC_BYTES)))
     number = task.thread_areas.set(wanted)
-    task.system.scheduler.load_thread_areas(task)
+    task.system.load_thread_areas(task)
     if wanted.entry_number == 0xFFFFFFFF:
         yield from copy_out(description, struct.pack("<I", number))
     return 0
 
 
-def sys_get_thread_area(task: "Process", description: int) -> Call:
+def sys_get_thread_area(task: Caller, description: int) -> Call:
     (number,) = yield from copy_words_in(description, 1)
     yield from copy_out(description, task.thread_areas.get(number).pack())
     return 0
