@@ -65,6 +65,7 @@ USER_PROGRAMS: Final = (
     "hostile_calls",
     "jump_kernel",
     "jump_null",
+    "nommu_maps",
     "port_io",
     "read_at",
     "read_kernel",
@@ -92,7 +93,7 @@ CONFORMANCE_SOURCES: Final = tuple(
         *("descriptors.c", "console.c", "builtin.c"),
     )
 )
-STATIC_PIE_PROGRAMS: Final = ("hello", "sha256")
+STATIC_PIE_PROGRAMS: Final = ("hello", "nommu_maps", "sha256")
 """Ring-3 programs that are also built as ``NAME_pie``."""
 
 COMPILER: Final = (
@@ -111,6 +112,9 @@ CONFORMANCE_FLAGS: Final = (
 PEER: Final = "peer"
 """The program that brings a booted machine up on another PC."""
 PEER_FLAGS: Final = ("-fno-pic", "-Wl,-T,peer/peer.ld", "-Wl,-e,startup")
+NOMMU: Final = "nommu"
+"""The kernel that never turns paging on."""
+NOMMU_FLAGS: Final = ("-fno-pic", "-Wl,-T,nommu/nommu.ld", "-Wl,-e,startup")
 USER_FLAGS: Final = ("-fno-pic", "-Wl,-T,user/user.ld", "-Wl,-e,_start")
 STATIC_PIE_FLAGS: Final = (
     *("-fPIE", "-pie", "-DSTATIC_PIE", "-Wl,-T,user/pie.ld", "-Wl,-e,_start"),
@@ -144,6 +148,7 @@ def programs() -> Iterator[Program]:
             yield Program(abi, name, (*KERNEL_FLAGS, *KERNEL_SOURCES, *sources))
     yield Program(CONFORMANCE, CONFORMANCE, (*CONFORMANCE_FLAGS, *CONFORMANCE_SOURCES))
     yield Program(PEER, PEER, (*PEER_FLAGS, "peer/peer.S"))
+    yield Program(NOMMU, NOMMU, (*NOMMU_FLAGS, "nommu/nommu.S"))
     for name in USER_PROGRAMS:
         source = f"user/{name}.c"
         yield Program(USER, name, (*USER_FLAGS, *USER_SOURCES, source))
@@ -153,7 +158,7 @@ def programs() -> Iterator[Program]:
 
 def write_headers(directory: Path) -> None:
     """The generated headers, for each directory of programs one ``include``."""
-    for abi in (*header.VARIANTS, USER, CONFORMANCE, PEER):
+    for abi in (*header.VARIANTS, USER, CONFORMANCE, PEER, NOMMU):
         include = directory / abi / "include"
         include.mkdir(parents=True)
         (include / "hypercall_numbers.h").write_text(hypercalls.header_text(), encoding="ascii")
