@@ -4,7 +4,8 @@
 A trace says what was asked of the kernel's own code and what it answered. :func:`replay` asks
 the model the same and stops at the first answer that differs. A topic is a module here with
 a function that takes a :class:`~harness.replay.trace.Trace` and a
-:class:`~harness.replay.trace.Comparison`; :data:`TOPICS` lists them.
+:class:`~harness.replay.trace.Comparison`; :data:`TOPICS` lists them, :data:`TOPICS_2_6`
+those of 2.6.
 
 What can fail: a file that is no trace raises :class:`~kernel_model.errors.BadInput`.
 """
@@ -14,13 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.replay import bootmem, buddy, layout, numa, setup, slab_2_4, vma, vmalloc, zones
+from harness.replay import (
+    bootmem,
+    buddy,
+    layout,
+    numa,
+    setup,
+    slab_2_4,
+    slab_2_6,
+    vma,
+    vmalloc,
+    zones,
+)
 from harness.replay.trace import Comparison, Difference, Trace, read_trace
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
 
 __all__ = ["TOPICS", "Difference", "Replayed", "replay"]
 
-TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
+Replayer = Callable[[Trace, Comparison], None]
+TOPICS: Final[dict[str, Replayer]] = {
     "layout": layout.replay,
     "setup": setup.replay,
     "bootmem": bootmem.replay,
@@ -37,6 +50,15 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "vma_scenarios": vma.replay_trace,
     "vma_trace": vma.replay_trace,
 }
+
+TOPICS_2_6: Final[dict[str, Replayer]] = {
+    "slab_structs": slab_2_6.replay_structs,
+    "slab_geometry": slab_2_6.replay_geometry,
+    "slab_sizes_cache": slab_2_6.replay_sizes,
+    "slab_trace": slab_2_6.replay_trace,
+}
+RELEASES: Final = {"2.4": TOPICS, "2.6": TOPICS_2_6}
+"""By the release that a trace was recorded on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +79,17 @@ class Replayed:
 def replay(path: Path) -> Replayed:
     """Replay the trace in ``path`` (JSON, or gzip'd JSON)."""
     trace = read_trace(path)
+    topics = RELEASES.get(trace.release, {})
     topic = trace.topic or _named_topic(path)
-    if topic not in TOPICS:
-        raise BadInput(f"{path}: no topic {topic!r} can be replayed: one of {', '.join(TOPICS)}")
+    if topic not in topics:
+        raise BadInput(
+            f"{path}: no topic {topic!r} of {trace.release} can be replayed: "
+            f"one of {', '.join(topics)}"
+        )
     comparison = Comparison()
     difference = None
     try:
-        TOPICS[topic](trace, comparison)
+        topics[topic](trace, comparison)
     except Difference as found:
         difference = found
     except KernelFault as stopped:

@@ -65,6 +65,13 @@ class Trace:
     config: str
     data: dict[str, Any]
 
+    @property
+    def release(self) -> str:
+        """``2.4`` or ``2.6``: the kernel that was recorded; traces of 2.4 do not say."""
+        meta = self.data.get("meta")
+        said = self.data.get("release", meta.get("release") if isinstance(meta, dict) else None)
+        return ".".join(str(said or "2.4").split(".")[:2])
+
     def kernel_config(self) -> KernelConfig:
         """The machine and the build that the trace was recorded on."""
         data = self.data

@@ -110,7 +110,10 @@ class Structs:
     page_state: CType
     kmem_list3: CType
     array_cache: CType
+    arraycache_init: CType
+    rcu_head: CType
     slab_rcu: CType
+    work_struct: CType
     prio_tree_root: CType
     prio_tree_node: CType
     anon_vma: CType

@@ -214,13 +214,18 @@ class Slab:
         if self.cpu_caches is not None:
             self.cpu_caches.drain_cpu_caches(cache)
         self._shrink(cache)
-        if any(not self._lists.empty(list_) for list_ in (cache.slabs_full, cache.slabs_partial)):
+        if self._has_objects(cache):
             self._objects_left(cache)
             self._lists.add(cachep + self._next, self._chain_head)
             return 1
         self._dismantle(cache)
         self.kmem_cache_free(self.cache_cache.vaddr, cachep)
         return 0
+
+    def _has_objects(self, cache: Cache) -> bool:
+        """Whether objects are out of their slabs."""
+        heads = (cache.slabs_full, cache.slabs_partial)
+        return any(not self._lists.empty(head) for head in heads)
 
     def _unlink(self, cache: Cache) -> None:
         """Take a cache off the chain."""
@@ -243,12 +248,6 @@ class Slab:
     def cache_alloc(self, cache: Cache, flags: int) -> int:
         """``kmem_cache_alloc()``, for who has the view of the cache."""
         raise NotImplementedError
-
-    def _check_dma(self, cache: Cache, flags: int) -> None:
-        if bool(flags & SLAB_DMA) != bool(
-            cache.words[cache.base + cache.where.gfpflags] & SLAB_DMA
-        ):
-            raise KernelBug("slab.c", 0, f"flags {flags:#x} do not fit cache {cache.name}")
 
     def kmem_cache_free(self, cachep: int, objp: int) -> None:
         """Give an object back to its cache."""

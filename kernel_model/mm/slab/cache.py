@@ -16,8 +16,11 @@ from kernel_model.mm.slab.flags import SlabConstants
 
 
 def align_up(size: int, alignment: int) -> int:
-    """``size`` bytes rounded up to a multiple of ``alignment``."""
-    return -(-size // alignment) * alignment
+    """``ALIGN()``: ``size`` bytes rounded up to a multiple of ``alignment``, a power of two.
+
+    2.6 lets callers ask for other alignments, and clears their bits all the same.
+    """
+    return size + alignment - 1 & ~(alignment - 1)
 
 
 def kmem_cache_estimate(
@@ -30,10 +33,15 @@ def kmem_cache_estimate(
     ``alignment``.
     """
     room = PAGE_SIZE << gfporder
-    count = room // (size + bufctl)
-    while count and count * size + align_up(descriptor + count * bufctl, alignment) > room:
-        count -= 1
-    return count, room - count * size - align_up(descriptor + count * bufctl, alignment)
+
+    def left_over(count: int) -> int:
+        return room - count * size - align_up(descriptor + count * bufctl, alignment)
+
+    # So many fit however the descriptor is aligned; the kernel counts from 0.
+    count = max((room - descriptor - alignment) // (size + bufctl), 0)
+    while left_over(count + 1) >= 0:
+        count += 1
+    return count, left_over(count)
 
 
 class CacheWords:

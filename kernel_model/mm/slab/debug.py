@@ -90,13 +90,16 @@ class SlabDebug:
         """``kmem_check_poison_obj()``: the first byte of a free object that somebody wrote."""
         offset, size = self.body(cache)
         body = self._ram.read(virt_to_phys(objp) + offset, size)
-        good = bytes([self._poison]) * (size - 1) + bytes([POISON_END])
+        good = self._poisoned(size)
         if body == good:
             return None
         wrong = next(i for i in range(size) if body[i] != good[i])
         shown = slice(wrong, wrong + _SHOWN_BYTES)
         reason = "written after it was freed"
         return BadObject(reason, cache, slab, objp, offset + wrong, good[shown], body[shown])
+
+    def _poisoned(self, size: int) -> bytes:
+        return bytes([self._poison]) * (size - 1) + bytes([POISON_END])
 
     def place_fault(self, cache: Cache, slab: int, objp: int) -> BadObject | None:
         """Whether ``objp`` is no object of the slab."""

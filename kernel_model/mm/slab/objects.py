@@ -101,15 +101,27 @@ class Objects:
         """
         if not PAGE_OFFSET <= objp < self._words[self._high_memory]:
             raise KernelBug("slab.c", 0, f"out of range ptr {objp:#x}")
-        at = self._frames.page(objp - PAGE_OFFSET >> PAGE_SHIFT) - PAGE_OFFSET >> 2
-        if not self._words[at + self._page_flags] >> self._pg_slab & 1:
+        cachep = self.cache_at(objp)
+        if not cachep:
             raise KernelBug("slab.c", 0, f"{objp:#x} lies in no slab: it was never allocated")
+        return cachep
+
+    def cache_at(self, vaddr: int) -> int:
+        """The cache of the frame of an address in low memory; 0 for a frame of no slab."""
+        at = self._frames.page(vaddr - PAGE_OFFSET >> PAGE_SHIFT) - PAGE_OFFSET >> 2
+        if not self._words[at + self._page_flags] >> self._pg_slab & 1:
+            return 0
         return self._words[at + self._page_list]
 
     def page_slab_of(self, objp: int) -> int:
         """``GET_PAGE_SLAB``."""
         page = self._frames.page(objp - PAGE_OFFSET >> PAGE_SHIFT)
         return self._words[(page - PAGE_OFFSET >> 2) + self._page_list + 1]
+
+    def check_dma(self, cache: Cache, flags: int) -> None:
+        """Only a cache of memory for DMA may be asked for such, and for no other."""
+        if (flags ^ self._words[cache.base + self._where.gfpflags]) & SLAB_DMA:
+            raise KernelBug("slab.c", 0, f"flags {flags:#x} do not fit cache {cache.name}")
 
     # -- one object --------------------------------------------------------------------------
 

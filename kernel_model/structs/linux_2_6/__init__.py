@@ -34,10 +34,13 @@ def declare(structs: "Structs") -> None:
     structs.rlimit = sched.RLIMIT
     structs.task_struct = sched.TASK_STRUCT
     structs.array_cache = slab.ARRAY_CACHE
+    structs.arraycache_init = slab.ARRAYCACHE_INIT
     structs.kmem_list3 = slab.KMEM_LIST3
     structs.kmem_cache_t = slab.kmem_cache_t(abi)
     structs.slab_t = slab.SLAB
+    structs.rcu_head = slab.RCU_HEAD
     structs.slab_rcu = slab.SLAB_RCU
+    structs.work_struct = slab.work_struct(abi)
     structs.cache_sizes_t = slab.CACHE_SIZES
     structs.swap_info_struct = swap.SWAP_INFO_STRUCT
     structs.rb_node_t = mm.RB_NODE

@@ -40,11 +40,14 @@ SLAB: Final = struct(
 )
 """The bufctl array, of 16-bit ``kmem_bufctl_t``, begins behind it."""
 
+RCU_HEAD: Final = struct(
+    "struct rcu_head", [("next", pointer("struct rcu_head")), ("func", pointer("void"))]
+)
+
 SLAB_RCU: Final = struct(
     "struct slab_rcu",
     [
-        ("head_next", pointer("struct rcu_head")),
-        ("head_func", pointer("void")),
+        ("head", RCU_HEAD),
         ("cachep", pointer("kmem_cache_t")),
         ("addr", pointer("void")),
     ],
@@ -54,6 +57,17 @@ ARRAY_CACHE: Final = struct(
     "struct array_cache",
     [("avail", UINT), ("limit", UINT), ("batchcount", UINT), ("touched", UINT)],
 )
+
+BOOT_CPUCACHE_ENTRIES: Final = 1
+ARRAYCACHE_INIT: Final = struct(
+    "struct arraycache_init",
+    [("cache", ARRAY_CACHE), ("entries", array(pointer("void"), BOOT_CPUCACHE_ENTRIES))],
+)
+"""What stands in for an array before there are general caches to take one from."""
+
+MAX_CACHE_NAMES: Final = 256
+CACHE_NAME_BYTES: Final = 32
+"""A cache of 2.6 points to its name; the names lie in the image, in so many places of this size."""
 
 KMEM_LIST3: Final = struct(
     "struct kmem_list3",
@@ -76,6 +90,27 @@ CACHE_SIZES: Final = struct(
         ("cs_dmacachep", pointer("kmem_cache_t")),
     ],
 )
+
+
+def work_struct(abi: "Abi") -> CType:
+    """Work to be done by keventd, later: ``include/linux/workqueue.h`` and ``linux/timer.h``."""
+    return struct(
+        "struct work_struct",
+        [
+            ("pending", ULONG),
+            ("entry", LIST_HEAD),
+            ("func", pointer("void")),
+            ("data", pointer("void")),
+            ("wq_data", pointer("void")),
+            ("timer_entry", LIST_HEAD),
+            ("expires", ULONG),
+            ("timer_lock", spinlock_t(abi)),
+            ("timer_magic", ULONG),
+            ("timer_function", pointer("void")),
+            ("timer_data", ULONG),
+            ("timer_base", pointer("void")),
+        ],
+    )
 
 
 def kmem_cache_t(abi: "Abi") -> CType:

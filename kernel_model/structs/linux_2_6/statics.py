@@ -7,8 +7,12 @@ files in the radix tree of their address space.
 
 from typing import TYPE_CHECKING
 
-from kernel_model.structs.declare import INT, UINT, ULONG, CType, array, pointer, struct
-from kernel_model.structs.linux_2_6.slab import MALLOC_SIZES
+from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
+from kernel_model.structs.linux_2_6.slab import (
+    CACHE_NAME_BYTES,
+    MALLOC_SIZES,
+    MAX_CACHE_NAMES,
+)
 from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_ZONES
 from kernel_model.structs.statics import (
     file_statics,
@@ -50,6 +54,11 @@ def kernel_statics(structs: "Structs") -> CType:
             ("slab_break_gfp_order", UINT),
             ("slab_reclaim_pages", INT),
             ("g_cpucache_up", UINT),
+            ("initarray_cache", structs.arraycache_init),
+            ("initarray_generic", structs.arraycache_init),
+            ("reap_work", array(structs.work_struct, structs.abi.nr_cpus)),
+            ("rcu_callbacks", pointer("struct rcu_head")),
+            ("cache_names", array(UCHAR, MAX_CACHE_NAMES * CACHE_NAME_BYTES)),
             *node_statics(structs),
             *(highmem_statics(structs) if structs.abi.highmem else ()),
         ],

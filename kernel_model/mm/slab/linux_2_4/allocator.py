@@ -144,7 +144,7 @@ class Slab24(Slab):
     # -- objects -----------------------------------------------------------------------------------
 
     def cache_alloc(self, cache: Cache, flags: int) -> int:
-        self._check_dma(cache, flags)
+        self.objects.check_dma(cache, flags)
         cpu_caches, take = self.cpu_caches, self.objects.take
         while True:
             array = cpu_caches.array(cache) if cpu_caches is not None else 0
