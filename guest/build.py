@@ -80,6 +80,7 @@ USER_PROGRAMS: Final = (
     "signal_stack",
     "sysenter",
     "title",
+    "tour",
     "write_kernel",
     "write_null",
     "write_text",

@@ -26,6 +26,7 @@ from harness.commands.doctor import doctor
 from harness.commands.explain import explain
 from harness.commands.options import takes_groups
 from harness.commands.replay import replay
+from harness.commands.report import report
 from harness.commands.run import run
 from harness.cpu.watch import watch
 from harness.elf_headers import printable
@@ -158,6 +159,7 @@ app.command()(takes_groups(explain))
 app.command()(takes_groups(boot))
 app.command()(takes_groups(conform))
 app.command()(takes_groups(replay))
+app.command()(takes_groups(report))
 app.command()(takes_groups(doctor))
 
 

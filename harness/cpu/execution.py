@@ -37,7 +37,7 @@ from harness.traps import DEBUG, GENERAL_PROTECTION, INVALID_OPCODE, Delivery
 from harness.virtual_8086 import EFLAGS_VM
 from kernel_model.ram import Ram
 
-_COUNTED_SLICE: Final = 20_000_000
+COUNTED_SLICE: Final = 20_000_000
 """Instructions between two looks at the clock when they are counted; 0.2 s."""
 _COUNT_WITHOUT_END: Final = 1 << 62
 _NOTHING_IN_FLIGHT: Final = 0xFFFFFFFF
@@ -117,6 +117,9 @@ class Execution:
         self.deadline = 0.0
         self.counting = False
         """Whether Unicorn counts instructions: from the first limit on, for good."""
+        self.counted_slice = COUNTED_SLICE
+        self.counted = 0
+        """Instructions of the counted slices that came to their end."""
         self._max_instructions = 0
         self._timeout_seconds = 0.0
         self._callbacks = self._add_hooks()
@@ -190,7 +193,7 @@ class Execution:
     def _run(self) -> StopReason:
         left = max_instructions = self._max_instructions
         while True:
-            count = min(left, _COUNTED_SLICE)
+            count = min(left, self.counted_slice)
             error = self._slice(count)
             if self._error is not None:
                 raise self._error
@@ -208,6 +211,7 @@ class Execution:
             if self._behind_halt():
                 return StopReason(Stop.HALTED)
             left -= count
+            self.counted += count
             if max_instructions and left <= 0:
                 return StopReason(Stop.LIMIT_INSTRUCTIONS, f"{max_instructions}")
 

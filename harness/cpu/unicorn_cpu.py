@@ -34,7 +34,7 @@ from harness.architecture import (
 from harness.cpu import library
 from harness.cpu.context import FLAGS, LIMIT, SEGMENT_NAMES, SavedContext, calibrate
 from harness.cpu.cpuid import FeatureLeaf
-from harness.cpu.execution import Execution
+from harness.cpu.execution import COUNTED_SLICE, Execution
 from harness.cpu.interface import Registers, StopReason
 from harness.cpu.monitor import Monitor
 from harness.cpu.query import MmuQuery
@@ -130,6 +130,15 @@ class UnicornCpu:
         0 is no limit. An instruction that faults counts once more when it runs again.
         """
         return self._execution.start(eip, max_instructions, timeout_seconds)
+
+    def count_by(self, instructions: int) -> None:
+        """Let runs with a limit count in steps of so many instructions; 0: as they like."""
+        self._execution.counted_slice = instructions or COUNTED_SLICE
+
+    @property
+    def counted(self) -> int:
+        """Instructions of all full steps so far; what a run began and did not end is left out."""
+        return self._execution.counted
 
     @property
     def serving(self) -> bool:

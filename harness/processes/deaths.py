@@ -86,6 +86,7 @@ class Deaths:
         if not any(other.files is process.files for other in self._others(process)):
             process.files.close_all()
         linux.checker.whole_space(process)
+        linux.watching.ending(process)
         kernel.exit.exit_mm()
         process.state, process.ended = State.ZOMBIE, ended
         process.call = process.waiting = process.unfinished = None

@@ -36,7 +36,7 @@ from harness.processes.process import Ended, Process, State
 from harness.processes.programs import Found, Programs
 from harness.processes.scheduler import TIMER_VECTOR, Scheduler
 from harness.processes.signalling import Signalling
-from harness.processes.watching import Trace, Watching
+from harness.processes.watching import Observer, Trace, Watching
 from harness.signals import kernel_info
 from harness.syscalls.all_calls import ALL_CALLS
 from harness.syscalls.caller import Caller
@@ -81,6 +81,7 @@ class Setup:
     trace: Trace | None = None
     check: Check = Check.NONE
     count: bool = False
+    observer: Observer | None = None
 
 
 class Linux:
@@ -111,7 +112,7 @@ class Linux:
         self.processes: dict[int, Process] = {}
         self.calls: Counter[str] = Counter()
         self.unknown_calls: Counter[str] = Counter()
-        self.watching = Watching(self, setup.trace)
+        self.watching = Watching(self, setup.trace, setup.observer)
         self.checker = Checker(self, setup.check)
         self.files.proc.processes = ProcTexts(self)
 

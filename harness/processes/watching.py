@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Following a run: a line for each fault and call, and the most memory that was in use.
 
-Nothing of this changes what the programs do. Nothing here can fail.
+An :class:`Observer` is told of the same things as records. Nothing of this changes what the
+programs do. Nothing here can fail.
 """
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from harness.mmu_faults import error_code_text
 from harness.syscalls.all_calls import ALL_CALLS
@@ -37,13 +38,36 @@ class Statistics(NamedTuple):
     spaces_checked: int
 
 
+class FaultSeen(NamedTuple):
+    """One page fault, after it was dealt with; ``cause`` is a word of :class:`Statistics`."""
+
+    pid: int
+    cause: str
+    error_code: int
+    address: int
+    eip: int
+
+
+class Observer(Protocol):
+    """Whoever wants to know while programs run."""
+
+    def faulted(self, fault: FaultSeen) -> None:
+        """A page fault was dealt with."""
+
+    def ending(self, process: "Process") -> None:
+        """A process ends; its address space still stands."""
+
+
 class Watching:
     """What is to be seen of one machine's programs while they run."""
 
-    def __init__(self, linux: "Linux", trace: Trace | None) -> None:
+    def __init__(
+        self, linux: "Linux", trace: Trace | None, observer: Observer | None = None
+    ) -> None:
         self._linux = linux
         self._kernel = linux.kernel
         self._trace = trace
+        self._observer = observer
         self._causes: Counter[Cause] = Counter()
         self._free_before = self._kernel.allocator.nr_free_pages()
         self.peak_frames = 0
@@ -57,17 +81,29 @@ class Watching:
     def fault(self, kind: FaultKind, regs: int, error_code: int, cr2: int) -> None:
         """A page fault was dealt with."""
         self.sample()
-        if self._trace is None:
+        if self._trace is None and self._observer is None:
             return
+        seen = self._seen(kind, regs, error_code, cr2)
+        if self._observer is not None:
+            self._observer.faulted(seen)
+        if self._trace is not None:
+            self._trace(
+                f"{seen.pid} #PF {cr2:#010x} {error_code_text(error_code)}, "
+                f"eip {seen.eip:#010x}: {seen.cause}"
+            )
+
+    def _seen(self, kind: FaultKind, regs: int, error_code: int, cr2: int) -> FaultSeen:
         counts = self._kernel.memory.faults.counts
         cause = next((c.value for c in counts if counts[c] != self._causes[c]), kind.value)
         self._causes = counts.copy()
         who = self._linux.scheduler.current
         eip = int(self._kernel.image.at(self._kernel.image.structs.pt_regs, regs).eip)
-        self._trace(
-            f"{who.pid if who else 0} #PF {cr2:#010x} {error_code_text(error_code)}, "
-            f"eip {eip:#010x}: {cause}"
-        )
+        return FaultSeen(who.pid if who else 0, cause, error_code, cr2, eip)
+
+    def ending(self, process: "Process") -> None:
+        """A process is about to give back what it has."""
+        if self._observer is not None:
+            self._observer.ending(process)
 
     def call(self, process: "Process", result: int) -> None:
         """The system call that the registers of ``process`` asked for has its result."""

@@ -17,6 +17,7 @@ The last column is no kind but a mark, which every usable frame of high memory c
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from kernel_model.kernel import Kernel
 from kernel_model.mm.mmzone import Zone
@@ -28,27 +29,33 @@ KINDS: Final = ("free", "reserved", "slab", "active", "inactive", "other")
 _MARK: Final = "PG_highmem"
 
 
-def count_kinds(kernel: Kernel, zone: Zone) -> dict[str, int]:
-    """Frames of ``zone`` of each of :data:`KINDS`, and those with PG_highmem."""
+def frame_kinds(kernel: Kernel, zone: Zone) -> npt.NDArray[np.uint8]:
+    """For each frame of ``zone`` the index of its kind in :data:`KINDS`."""
     memmap = kernel.allocator.memmap
     first = int(zone.view.zone_mem_map)
     flags = memmap.rows(first, zone.size)[:, memmap.flags_word]
-    remaining = np.ones(zone.size, dtype=np.bool_)
+    on_lru, active = flags >> PG_LRU & 1 == 1, flags >> PG_ACTIVE & 1 == 1
+    marks = {
+        "reserved": flags >> PG_RESERVED & 1 == 1,
+        "slab": flags >> PG_SLAB & 1 == 1,
+        "active": on_lru & active,
+        "inactive": on_lru & ~active,
+    }
+    numbers = [KINDS.index(kind) for kind in marks]
+    kinds = np.select(list(marks.values()), numbers, KINDS.index("other")).astype(np.uint8)
     for order in range(MAX_ORDER):
         for page in zone.free_blocks(order):
             start = (page - first) // memmap.page_bytes
-            remaining[start : start + (1 << order)] = False
-    counts = {"free": zone.size - int(np.count_nonzero(remaining))}
-    on_lru, active = flags >> PG_LRU & 1 == 1, flags >> PG_ACTIVE & 1 == 1
-    for kind, mask in (
-        ("reserved", flags >> PG_RESERVED & 1 == 1),
-        ("slab", flags >> PG_SLAB & 1 == 1),
-        ("active", on_lru & active),
-        ("inactive", on_lru & ~active),
-    ):
-        counts[kind] = int(np.count_nonzero(mask & remaining))
-        remaining &= ~mask
-    counts["other"] = int(np.count_nonzero(remaining))
+            kinds[start : start + (1 << order)] = KINDS.index("free")
+    return kinds
+
+
+def count_kinds(kernel: Kernel, zone: Zone) -> dict[str, int]:
+    """Frames of ``zone`` of each of :data:`KINDS`, and those with PG_highmem."""
+    memmap = kernel.allocator.memmap
+    flags = memmap.rows(int(zone.view.zone_mem_map), zone.size)[:, memmap.flags_word]
+    counted = np.bincount(frame_kinds(kernel, zone), minlength=len(KINDS)).tolist()
+    counts = dict(zip(KINDS, counted, strict=True))
     return counts | {_MARK: int(np.count_nonzero(flags >> PG_HIGHMEM & 1))}
 
 
