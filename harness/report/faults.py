@@ -107,6 +107,11 @@ def draw(data: dict[str, Any], width: int) -> "Sheet":
     from harness.report.sheet import Sheet
 
     narrow = width <= NARROW
+    if not data["faults"]:
+        sheet = Sheet(width, 60, size=11 if narrow else 12.5)
+        sheet.box(2, 4, width - 4, 52)
+        sheet.text(width / 2, 30, "no faults to show", colour="muted", align="center")
+        return sheet
     left, right = (42.0, 8.0) if narrow else (60.0, 200.0)
     highs = (200.0, 230.0) if narrow else (240.0, 290.0)
     legend = 96.0 if narrow else 0.0

@@ -14,7 +14,7 @@ HUES: Final = ("blue", "orange", "green", "red", "purple", "sky", "grey")
 
 _NEUTRAL: Final[dict[str, tuple[str, str]]] = {
     "ink": ("#17202b", "#e8edf3"),
-    "muted": ("#566273", "#9eabba"),
+    "muted": ("#566273", "#a9b5c3"),
     "line": ("#c6ced8", "#3b4653"),
     "panel": ("#f3f5f8", "#1d242d"),
     "page": ("#ffffff", "#13181e"),
@@ -29,7 +29,7 @@ _STRONG: Final[dict[str, tuple[str, str]]] = {
     "grey": ("#7c8794", "#8995a3"),
 }
 _LIGHT_SHARE: Final = 0.16
-_DARK_SHARE: Final = 0.30
+_DARK_SHARE: Final = 0.27
 
 
 def _mixed(colour: str, ground: str, share: float) -> str:

@@ -19,9 +19,10 @@ from typing import Any, Final
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.report.palette import light, themed
@@ -223,7 +224,8 @@ class Sheet:
 
 @lru_cache(maxsize=1024)
 def _text_width(text: str, size: float) -> float:
-    return float(TextPath((0, 0), text, size=size).get_extents().width)
+    font = FontProperties(family="sans-serif", size=size)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 def _legend_places(
