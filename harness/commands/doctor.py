@@ -29,7 +29,7 @@ from kernel_model.ram import Ram
 
 _WANTED_MEMORY: Final = 512 * MIB
 _BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
-_LIBRARIES: Final = ("capstone", "numpy", "pyelftools", "rich", "typer")
+_LIBRARIES: Final = ("capstone", "jinja2", "matplotlib", "numpy", "pyelftools", "rich", "typer")
 _ASK_SECONDS: Final = 20.0
 
 

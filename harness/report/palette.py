@@ -23,7 +23,7 @@ _STRONG: Final[dict[str, tuple[str, str]]] = {
     "blue": ("#0072b2", "#4aa8e8"),
     "orange": ("#d98200", "#f0ad3a"),
     "green": ("#00855f", "#2fc294"),
-    "red": ("#c74f00", "#ff8a4c"),
+    "red": ("#b9360c", "#ff7a66"),
     "purple": ("#a8538a", "#de94c4"),
     "sky": ("#3f9fd8", "#86cdf6"),
     "grey": ("#7c8794", "#8995a3"),
