@@ -67,6 +67,11 @@ class Lists:
         words[previous - PAGE_OFFSET >> 2] = following
         words[at] = words[at + 1] = 0
 
+    def delete_init(self, entry: int) -> None:
+        """``list_del_init``: afterwards the entry is an empty list of its own."""
+        self.delete(entry)
+        self.init(entry)
+
     def entries(self, head: int) -> Iterator[int]:
         """Every entry from the first to the last. The list must not change meanwhile."""
         entry = self.first(head)
