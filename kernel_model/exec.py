@@ -134,12 +134,10 @@ class Exec:
         vma = self._areas.alloc()
         if not vma:
             return -ENOMEM
-        mm, area = self._areas.current_mm, self._areas.vma(vma)
-        area.vm_mm, area.vm_start, area.vm_end = mm, bprm.p & PAGE_MASK, STACK_TOP
-        area.vm_page_prot, area.vm_flags = PAGE_COPY, VM_STACK_FLAGS
-        area.vm_ops = area.vm_pgoff = area.vm_file = area.vm_private_data = area.vm_raend = 0
+        mm, start = self._areas.current_mm, bprm.p & PAGE_MASK
+        self._areas.fill(vma, mm, start, STACK_TOP, VM_STACK_FLAGS, 0)
         self._spaces.insert_vm_struct(mm, vma)
-        self._areas.mm(mm).total_vm = STACK_TOP - area.vm_start >> PAGE_SHIFT
+        self._areas.mm(mm).total_vm = STACK_TOP - start >> PAGE_SHIFT
         for index, page in enumerate(bprm.page):
             if page:
                 bprm.page[index] = 0

@@ -23,7 +23,7 @@ from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.mmap.find import VM_RB, Place
 from kernel_model.mm.rbtree import RB_RIGHT_BYTES
 from kernel_model.mm.slab.flags import SLAB_KERNEL
-from kernel_model.structs.mm import VM_DENYWRITE, VM_DONTCOPY, VM_LOCKED
+from kernel_model.structs.mm import VM_DONTCOPY, VM_LOCKED
 from kernel_model.structs.sched import CLONE_VM
 
 
@@ -144,12 +144,10 @@ class Fork:
         area = self._areas.vma(new)
         area.vm_flags &= ~VM_LOCKED
         area.vm_mm, area.vm_next = mm, 0
+        self._spaces.links.anon.link(new)
         if area.vm_file:
-            files = self._areas.files
-            files.get_file(area.vm_file)
-            if area.vm_flags & VM_DENYWRITE:
-                files.inode(files.inode_of(area.vm_file)).i_writecount -= 1
-            self._spaces.links.link_share(new, self._spaces.links.next_share_link(vma))
+            self._areas.files.get_file(area.vm_file)
+            self._spaces.links.mappings.link_copy(new, vma)
         space = self._areas.mm(mm)
         if last:
             self._areas.vma(last).vm_next = new

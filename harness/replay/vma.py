@@ -17,8 +17,8 @@ from kernel_model.fork import Fork
 from kernel_model.fs.file_table import Files
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel
-from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.mmap.find import VM_RB
+from kernel_model.mm.mmap.linux_2_4 import address_spaces
 from kernel_model.mm.rbtree import COLOR, LEFT, RIGHT
 from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
 from kernel_model.structs import Abi, Structs, mm, mman, sched
@@ -92,7 +92,7 @@ class VmaMachine:
         self.files = RecordedFiles(image, files, self.pages)
         shmem = RecordedShmem(image, files, self.files)
         self.free_pages = 0
-        self.spaces = AddressSpaces(image, slab, files, self.pages, lambda: self.free_pages, shmem)
+        self.spaces = address_spaces(image, slab, files, self.pages, lambda: self.free_pages, shmem)
         self.fork = Fork(image, slab, self.spaces)
         statics = self.kernel.statics
         statics.sysctl_overcommit_memory, statics.num_physpages = 1, NUM_PHYSPAGES
@@ -118,11 +118,7 @@ class VmaMachine:
         """The VMA that ``setup_arg_pages()`` makes for a new program."""
         areas = self.spaces.areas
         vma = areas.alloc()
-        area = areas.vma(vma)
-        area.vm_mm, area.vm_start, area.vm_end = self.mm, start, end
-        area.vm_flags = mm.VM_STACK_FLAGS
-        area.vm_page_prot = PROTECTION_MAP[mm.VM_STACK_FLAGS & 0xF]
-        area.vm_ops = area.vm_pgoff = area.vm_file = area.vm_raend = area.vm_private_data = 0
+        areas.fill(vma, self.mm, start, end, mm.VM_STACK_FLAGS, 0)
         self.spaces.insert_vm_struct(self.mm, vma)
         areas.mm(self.mm).total_vm = end - start >> page.PAGE_SHIFT
 

@@ -14,9 +14,7 @@ from typing import Final, Protocol
 
 from kernel_model.arch_i386.page import PAGE_MASK, page_align
 from kernel_model.errno import EAGAIN, EINVAL, ENOMEM
-from kernel_model.mm.mmap.areas import Areas
-from kernel_model.mm.mmap.find import Finder
-from kernel_model.mm.mmap.split import Splitter
+from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.structs.mm import VM_RAND_READ, VM_SEQ_READ
 from kernel_model.structs.mman import (
     MADV_DONTNEED,
@@ -47,10 +45,10 @@ class PageAdvice(Protocol):
 class Advise:
     """``madvise()`` and ``mincore()`` in the current address space."""
 
-    def __init__(self, areas: Areas, finder: Finder, splitter: Splitter) -> None:
-        self._areas = areas
-        self._finder = finder
-        self._splitter = splitter
+    def __init__(self, parts: VmaParts) -> None:
+        self._areas = parts.areas
+        self._finder = parts.finder
+        self._splitter = parts.splitter
 
     def _each(self, start: int, length: int, call: Callable[[int, int, int], int]) -> int:
         """``call(vma, start, end)`` for each VMA in the range, until one answers an error."""
@@ -89,21 +87,16 @@ class Advise:
 
     def _behavior(self, vma: int, start: int, end: int, behavior: int) -> int:
         """``madvise_behavior()``: the part becomes a VMA of its own, whatever its flags were."""
-        area, splitter = self._areas.vma(vma), self._splitter
+        area = self._areas.vma(vma)
         if self._areas.mm(area.vm_mm).map_count > self._areas.statics.max_map_count:
             return -ENOMEM
         newflags = area.vm_flags & ~(VM_SEQ_READ | VM_RAND_READ) | _HINTS[behavior]
-        done = True
-        if start == area.vm_start and end == area.vm_end:
-            splitter.set_flags(vma, newflags, protection=False)
-            area.vm_raend = 0
-        elif start == area.vm_start:
-            done = splitter.head(vma, end, newflags, protection=False)
-        elif end == area.vm_end:
-            done = bool(splitter.tail(vma, start, newflags, protection=False))
-        else:
-            done = bool(splitter.middle(vma, start, end, newflags, protection=False))
-        return 0 if done else -EAGAIN
+        whole = (start, end) == (area.vm_start, area.vm_end)
+        if not self._splitter.carve(vma, start, end, newflags):
+            return -EAGAIN
+        if whole:
+            self._splitter.restart_readahead(vma)
+        return 0
 
     def sys_mincore(self, start: int, length: int, pages: PageAdvice) -> tuple[int, bytes]:
         """(0 or a negative error, a byte for each page that was looked at).

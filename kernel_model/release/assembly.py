@@ -115,15 +115,9 @@ class Release(ABC):
             lambda mm, address: kernel.spaces.find_vma(mm, address),
         )
 
+    @abstractmethod
     def spaces(self, kernel: "Kernel") -> AddressSpaces:
         """Address spaces and their VMAs."""
-        return AddressSpaces(
-            kernel.image,
-            kernel.slab,
-            kernel.files,
-            kernel.memory,
-            kernel.allocator.nr_free_pages,
-        )
 
     def fork(self, kernel: "Kernel") -> Fork:
         """New address spaces, empty and copied."""

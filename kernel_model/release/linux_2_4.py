@@ -8,6 +8,7 @@ from kernel_model.caches import proc_caches_init
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_4 import Slab24
 from kernel_model.mm.swap_out import SwapOut
@@ -71,6 +72,15 @@ class Linux24(Release):
             kernel.swap_cache,
             kernel.tlb,
             kernel.spaces.find_vma,
+        )
+
+    def spaces(self, kernel: "Kernel") -> AddressSpaces:
+        return AddressSpaces(
+            kernel.image,
+            kernel.slab,
+            kernel.files,
+            kernel.memory,
+            kernel.allocator.nr_free_pages,
         )
 
     def reclaim(self, kernel: "Kernel") -> Vmscan:

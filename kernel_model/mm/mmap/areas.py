@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Address spaces and their VMAs as views over RAM, and the memory that VMAs come from.
 
-Models linux-2.4.22 ``include/linux/mm.h: struct vm_area_struct``, ``include/linux/sched.h:
-struct mm_struct`` (book 4.3, 4.4). In RAM: both, the first from the slab cache
+Models ``include/linux/mm.h: struct vm_area_struct``, ``include/linux/sched.h: struct mm_struct`` of
+linux-2.4.22 and 2.6.11 (book 4.3, 4.4, 4.8). In RAM: both, the first from the slab cache
 ``vm_area_cachep``. An ``mm`` or a ``vma`` is a kernel virtual address; :meth:`Areas.vma` and
 :meth:`Areas.mm` are views of what stands there, and stay good for the address.
 
 What can fail: :meth:`Areas.alloc` returns 0 when memory is out.
 """
 
-from typing import Any, Final, Protocol, cast
+from typing import Any, Protocol, cast
 
-from kernel_model.arch_i386.page import PAGE_OFFSET
+from kernel_model.arch_i386.page import PAGE_OFFSET, virt_to_phys
+from kernel_model.arch_i386.pgtable import PROTECTION_MAP
 from kernel_model.fs.file_table import Files, ObjectCaches
 from kernel_model.image import KernelImage
 from kernel_model.mm.slab.flags import SLAB_KERNEL
-from kernel_model.structs.mm import VM_AREA_STRUCT
-
-_VMA_WORDS: Final = VM_AREA_STRUCT.size >> 2
 
 
 class VmArea(Protocol):
@@ -29,13 +27,19 @@ class VmArea(Protocol):
     vm_next: int
     vm_page_prot: int
     vm_flags: int
-    vm_next_share: int
-    vm_pprev_share: int
     vm_ops: int
     vm_pgoff: int
     vm_file: int
-    vm_raend: int
     vm_private_data: int
+
+    # 2.4 only.
+    vm_next_share: int
+    vm_pprev_share: int
+    vm_raend: int
+
+    # 2.6 only.
+    anon_vma: int
+    vm_truncate_count: int
 
 
 class MmStruct(Protocol):
@@ -64,7 +68,21 @@ class MmStruct(Protocol):
     locked_vm: int
     def_flags: int
     cpu_vm_mask: int
+
+    # 2.4 only.
     swap_address: int
+
+    # 2.6 only.
+    get_unmapped_area: int
+    unmap_area: int
+    mmap_base: int
+    free_area_cache: int
+    anon_rss: int
+    shared_vm: int
+    exec_vm: int
+    stack_vm: int
+    reserved_vm: int
+    nr_ptes: int
 
 
 class Areas:
@@ -76,6 +94,7 @@ class Areas:
         self.words = image.ram.words
         self.files = files
         self._slab = slab
+        self._vma_words = image.structs.vm_area_struct.size >> 2
         self._vmas: dict[int, VmArea] = {}
         self._mms: dict[int, MmStruct] = {}
 
@@ -119,7 +138,15 @@ class Areas:
     def copy(self, new: int, old: int) -> None:
         """``*new = *old``."""
         to, start = new - PAGE_OFFSET >> 2, old - PAGE_OFFSET >> 2
-        self.words[to : to + _VMA_WORDS] = self.words[start : start + _VMA_WORDS]
+        self.words[to : to + self._vma_words] = self.words[start : start + self._vma_words]
+
+    def fill(self, vma: int, mm: int, start: int, end: int, vm_flags: int, pgoff: int) -> None:
+        """The fields of a new VMA that has no file, nor anything else, yet."""
+        self.image.ram.fill(virt_to_phys(vma), self._vma_words << 2)
+        area = self.vma(vma)
+        area.vm_mm, area.vm_start, area.vm_end = mm, start, end
+        area.vm_flags, area.vm_page_prot = vm_flags, PROTECTION_MAP[vm_flags & 0xF]
+        area.vm_pgoff = pgoff
 
     # -- vm_operations -------------------------------------------------------------------------
 

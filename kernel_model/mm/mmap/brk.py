@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The heap of a program.
 
-Models linux-2.4.22 ``mm/mmap.c: sys_brk()``, ``do_brk()`` (book 4.4). In RAM: ``mm->brk``, and
-the VMAs between ``start_brk`` and it. What can fail: ``do_brk()`` returns a negative error;
-``sys_brk()`` then returns the old end, which is how a program sees it.
+Models ``mm/mmap.c: sys_brk()``, ``do_brk()`` of linux-2.4.22 and 2.6.11 (book 4.4, 4.8). In RAM:
+``mm->brk``, and the VMAs between ``start_brk`` and it. What can fail: ``do_brk()`` returns a
+negative error; ``sys_brk()`` then returns the old end, which is how a program sees it.
 """
 
 from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, page_align
 from kernel_model.errno import EAGAIN, ENOMEM
-from kernel_model.mm.mmap.areas import Areas
-from kernel_model.mm.mmap.find import Finder
-from kernel_model.mm.mmap.limits import Limits
-from kernel_model.mm.mmap.link import Links
 from kernel_model.mm.mmap.map import Mapper
-from kernel_model.mm.mmap.unmap import Unmapper
+from kernel_model.mm.mmap.parts import Content, VmaParts
 from kernel_model.structs.mm import VM_DATA_DEFAULT_FLAGS, VM_LOCKED
 from kernel_model.structs.sched import RLIM_INFINITY, RLIMIT_DATA
 
@@ -25,20 +21,10 @@ _U32: Final = 0xFFFFFFFF
 class Brk:
     """``brk()`` in the current address space."""
 
-    def __init__(
-        self,
-        areas: Areas,
-        finder: Finder,
-        links: Links,
-        limits: Limits,
-        unmapper: Unmapper,
-        mapper: Mapper,
-    ) -> None:
-        self._areas = areas
-        self._finder = finder
-        self._links = links
-        self._limits = limits
-        self._unmapper = unmapper
+    def __init__(self, parts: VmaParts, mapper: Mapper) -> None:
+        self._parts = parts
+        self._areas = parts.areas
+        self._limits = parts.limits
         self._mapper = mapper
 
     def sys_brk(self, brk: int) -> int:
@@ -55,16 +41,18 @@ class Brk:
         if old == new:
             return True
         if brk <= space.brk:
-            return not self._unmapper.do_munmap(mm, new, old - new)
+            return not self._parts.unmapper.do_munmap(mm, new, old - new)
         limit = self._limits.rlim_cur(RLIMIT_DATA)
         if limit < RLIM_INFINITY and brk - space.start_data & _U32 > limit:
             return False
-        if self._finder.find_vma_intersection(mm, old, new + PAGE_SIZE & _U32):
+        if self._parts.finder.find_vma_intersection(mm, old, new + PAGE_SIZE & _U32):
             return False
         length = new - old & _U32
-        return self._limits.vm_enough_memory(length >> PAGE_SHIFT) and (
-            self.do_brk(old, length) == old
-        )
+        return self._worth_trying(length) and self.do_brk(old, length) == old
+
+    def _worth_trying(self, length: int) -> bool:
+        """Whether there is memory, which ``do_brk()`` will ask again."""
+        return self._limits.vm_enough_memory(length >> PAGE_SHIFT)
 
     def do_brk(self, addr: int, length: int) -> int:
         """Map zeros at ``addr``, as a heap has them. Returns ``addr``, or an error.
@@ -75,7 +63,7 @@ class Brk:
         if not length:
             return addr
         mm = self._areas.current_mm
-        space, end = self._areas.mm(mm), addr + length & _U32
+        space = self._areas.mm(mm)
         if space.def_flags & VM_LOCKED and self._limits.too_much_locked(mm, length):
             return -EAGAIN
         place = self._mapper.clear_old_maps(mm, addr, length)
@@ -83,14 +71,18 @@ class Brk:
             return -ENOMEM
         if space.map_count > self._areas.statics.max_map_count:
             return -ENOMEM
-        if not self._limits.vm_enough_memory(length >> PAGE_SHIFT):
+        pages = length >> PAGE_SHIFT
+        if not self._limits.vm_enough_memory(pages):
             return -ENOMEM
-        vm_flags = VM_DATA_DEFAULT_FLAGS | space.def_flags
-        if not place.rb_parent or not self._links.vma_merge(mm, place, addr, end, vm_flags):
+        vm_flags = VM_DATA_DEFAULT_FLAGS | self._limits.account_flag | space.def_flags
+        content = Content(vm_flags, pgoff=self._parts.merging.anonymous_pgoff(addr, 0))
+        end = addr + length & _U32
+        if not self._parts.merging.vma_merge(mm, place, addr, end, content):
             vma = self._areas.alloc()
             if not vma:
+                self._limits.vm_unacct_memory(pages)
                 return -ENOMEM
-            self._mapper.fill(mm, vma, addr, length, vm_flags, 0)
-            self._links.vma_link(mm, vma, place)
-        self._mapper.account(mm, addr, length, vm_flags)
+            self._areas.fill(vma, mm, addr, end, vm_flags, content.pgoff)
+            self._parts.links.vma_link(mm, vma, place)
+        self._mapper.count(mm, addr, length, vm_flags, 0)
         return addr

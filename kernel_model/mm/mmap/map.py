@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Making a mapping.
 
-Models linux-2.4.22 ``mm/mmap.c: do_mmap_pgoff()``, ``calc_vm_flags()`` and ``include/linux/mm.h:
-do_mmap()`` (book 4.4). The checks come in the kernel's order, so that a request with two
-things wrong gets the kernel's answer; what was mapped in the range goes before the last of them.
+Models ``mm/mmap.c: do_mmap_pgoff()``, ``calc_vm_flags()`` and ``include/linux/mm.h: do_mmap()`` of
+linux-2.4.22 and 2.6.11 (book 4.4, 4.8). The checks come in the kernel's order, so that a request
+with two things wrong gets the kernel's answer; what was mapped in the range goes before the last
+of them.
 
 What can fail: a negative error number instead of an address.
 """
@@ -11,17 +12,10 @@ What can fail: a negative error number instead of an address.
 from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, TASK_SIZE, page_align
-from kernel_model.arch_i386.pgtable import PROTECTION_MAP
 from kernel_model.errno import EACCES, EAGAIN, EINVAL, ENODEV, ENOMEM
 from kernel_model.errors import KernelBug
-from kernel_model.mm.mmap.areas import Areas
-from kernel_model.mm.mmap.find import Finder, Place
-from kernel_model.mm.mmap.limits import Limits
-from kernel_model.mm.mmap.link import Links
-from kernel_model.mm.mmap.pages import PageOperations
-from kernel_model.mm.mmap.unmap import Unmapper
-from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
-from kernel_model.mm.shmem import ShmemFiles
+from kernel_model.mm.mmap.find import Place
+from kernel_model.mm.mmap.parts import Content, VmaParts
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE, S_APPEND
 from kernel_model.structs.mm import (
     VM_ACCESS,
@@ -35,9 +29,8 @@ from kernel_model.structs.mm import (
     VM_MAYSHARE,
     VM_MAYWRITE,
     VM_SHARED,
-    VM_WRITE,
 )
-from kernel_model.structs.mman import MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
+from kernel_model.structs.mman import MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
 
 _U32: Final = 0xFFFFFFFF
 _MAY: Final = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
@@ -53,25 +46,10 @@ def calc_vm_flags(prot: int, flags: int) -> int:
 class Mapper:
     """``mmap()`` in the current address space."""
 
-    def __init__(
-        self,
-        areas: Areas,
-        finder: Finder,
-        links: Links,
-        limits: Limits,
-        unmapper: Unmapper,
-        unmapped: UnmappedAreas,
-        shmem: ShmemFiles,
-        pages: PageOperations,
-    ) -> None:
-        self._areas = areas
-        self._finder = finder
-        self._links = links
-        self._limits = limits
-        self._unmapper = unmapper
-        self._unmapped = unmapped
-        self._shmem = shmem
-        self._pages = pages
+    def __init__(self, parts: VmaParts) -> None:
+        self._parts = parts
+        self._areas = parts.areas
+        self._limits = parts.limits
 
     def do_mmap(self, file: int, addr: int, length: int, prot: int, flag: int, offset: int) -> int:
         """The same with an offset in bytes."""
@@ -94,30 +72,41 @@ class Mapper:
         space = self._areas.mm(mm)
         if space.map_count > self._areas.statics.max_map_count:
             return -ENOMEM
-        addr = self._unmapped.get_unmapped_area(file, addr, length, pgoff, flags)
+        addr = self._parts.unmapped.get_unmapped_area(file, addr, length, pgoff, flags)
         if addr & ~PAGE_MASK:
             return addr
-        vm_flags = calc_vm_flags(prot, flags) | space.def_flags | _MAY
+        vm_flags = self._requested(prot, flags)
+        if vm_flags < 0:
+            return vm_flags
+        vm_flags |= space.def_flags | _MAY
         if vm_flags & VM_LOCKED and self._limits.too_much_locked(mm, length):
             return -EAGAIN
         vm_flags = self._sharing(file, prot, flags, vm_flags)
         if vm_flags < 0:
             return vm_flags
+        if not file and not vm_flags & VM_SHARED:
+            pgoff = self._parts.merging.anonymous_pgoff(addr, pgoff)
         place = self.clear_old_maps(mm, addr, length)
-        if place is None or not self._affordable(mm, length, vm_flags, flags):
+        if place is None or self._limits.too_large(mm, length):
             return -ENOMEM
-        merged = (
-            not file
-            and not vm_flags & VM_SHARED
-            and place.rb_parent
-            and self._links.vma_merge(mm, place, addr, addr + length, vm_flags)
-        )
-        if not merged:
-            error = self._new_area(mm, file, addr, length, flags, vm_flags, pgoff, place)
-            if error:
-                return error
-        self.account(mm, addr, length, vm_flags)
+        vm_flags = self._limits.charge_mapping(length >> PAGE_SHIFT, vm_flags, flags)
+        if vm_flags < 0:
+            return vm_flags
+        vma = self._map(mm, place, addr, addr + length, Content(vm_flags, file, pgoff))
+        if vma < 0:
+            self._limits.uncharge_mapping(length >> PAGE_SHIFT, vm_flags)
+            return vma
+        area = self._areas.vma(vma)
+        self.count(mm, addr, length, area.vm_flags, area.vm_file)
+        self._mapped(addr, length, flags, pgoff)
         return addr
+
+    def _requested(self, prot: int, flags: int) -> int:
+        """``vm_flags`` that the request names itself, or an error."""
+        return calc_vm_flags(prot, flags)
+
+    def _mapped(self, addr: int, length: int, flags: int, pgoff: int) -> None:
+        """What else was asked for with the mapping."""
 
     def _sharing(self, file: int, prot: int, flags: int, vm_flags: int) -> int:
         """``vm_flags`` with what follows from shared or private, or an error.
@@ -148,67 +137,65 @@ class Mapper:
         """Unmap the range, and find the place for a VMA there. None: not even that worked."""
         end = addr + length & _U32
         while True:
-            place = self._finder.find_vma_prepare(mm, addr)
+            place = self._parts.finder.find_vma_prepare(mm, addr)
             if not place.vma or self._areas.vma(place.vma).vm_start >= end:
                 return place
-            if self._unmapper.do_munmap(mm, addr, length):
+            if self._parts.unmapper.do_munmap(mm, addr, length):
                 return None
 
-    def _affordable(self, mm: int, length: int, vm_flags: int, flags: int) -> bool:
-        """Within the limits. Only private writable memory is memory that must be there."""
-        if self._limits.too_large(mm, length):
-            return False
-        private = vm_flags & (VM_SHARED | VM_WRITE) == VM_WRITE
-        if not private or flags & MAP_NORESERVE:
-            return True
-        return self._limits.vm_enough_memory(length >> PAGE_SHIFT)
-
-    def account(self, mm: int, addr: int, length: int, vm_flags: int) -> None:
+    def count(self, mm: int, addr: int, length: int, vm_flags: int, file: int) -> None:
         """Count a new mapping; one that is locked gets its pages now."""
-        space = self._areas.mm(mm)
-        space.total_vm += length >> PAGE_SHIFT
+        self._parts.accounting.count(mm, vm_flags, file, length >> PAGE_SHIFT)
         if vm_flags & VM_LOCKED:
-            space.locked_vm += length >> PAGE_SHIFT
-            self._pages.make_pages_present(addr, addr + length)
+            self._parts.pages.make_pages_present(addr, addr + length)
 
-    def fill(self, mm: int, vma: int, addr: int, length: int, vm_flags: int, pgoff: int) -> None:
-        """The fields of a new VMA that has no file yet."""
-        area = self._areas.vma(vma)
-        area.vm_mm, area.vm_start, area.vm_end = mm, addr, addr + length
-        area.vm_flags, area.vm_page_prot = vm_flags, PROTECTION_MAP[vm_flags & 0xF]
-        area.vm_pgoff = pgoff
-        area.vm_ops = area.vm_file = area.vm_private_data = area.vm_raend = 0
+    def _map(self, mm: int, place: Place, start: int, end: int, content: Content) -> int:
+        """A VMA over the range: a neighbour that grows, or one of its own. Or an error.
 
-    def _new_area(
-        self,
-        mm: int,
-        file: int,
-        addr: int,
-        length: int,
-        flags: int,
-        vm_flags: int,
-        pgoff: int,
-        place: Place,
-    ) -> int:
-        """A VMA of its own for the mapping. Nonzero: an error, and nothing is left of it."""
+        What a file says to the mapping may decide whether it can merge, so it is asked first.
+        """
+        merging, merged = self._parts.merging, 0
+        if not content.file and not content.vm_flags & VM_SHARED:
+            merged = merging.vma_merge(mm, place, start, end, content)
+        if merged:
+            return merged
+        vma = self._new_area(mm, start, end, content)
+        if vma < 0:
+            return vma
+        area, files = self._areas.vma(vma), self._areas.files
+        if content.file:
+            own = Content(area.vm_flags, content.file, area.vm_pgoff)
+            merged = merging.vma_merge(mm, place, start, end, own)
+        if not merged:
+            self._parts.links.vma_link(mm, vma, place)
+        if content.file and content.vm_flags & VM_DENYWRITE:
+            files.inode(files.inode_of(content.file)).i_writecount += 1
+        if merged:
+            files.fput(content.file)
+            self._areas.free(vma)
+        return merged or vma
+
+    def _new_area(self, mm: int, start: int, end: int, content: Content) -> int:
+        """A VMA that is not linked yet. Or an error, and nothing is left of it."""
         vma = self._areas.alloc()
         if not vma:
             return -ENOMEM
-        self.fill(mm, vma, addr, length, vm_flags, pgoff)
+        self._areas.fill(vma, mm, start, end, content.vm_flags, content.pgoff)
         error = 0
-        if file:
-            error = self._map_file(mm, vma, file)
-        elif flags & MAP_SHARED:
-            error = self._shmem.shmem_zero_setup(vma)
+        if content.file:
+            error = self._map_file(mm, vma, content.file)
+        elif content.vm_flags & VM_SHARED:
+            error = self._parts.shmem.shmem_zero_setup(vma)
         if error:
             self._areas.free(vma)
             return error
-        if self._areas.vma(vma).vm_start != addr:
+        area = self._areas.vma(vma)
+        if area.vm_start != start:
             raise KernelBug("mmap.c", 0, "a file's mmap() moved the mapping: not modelled")
-        self._links.vma_link(mm, vma, place)
-        if file and vm_flags & VM_DENYWRITE:
-            self._areas.files.inode(self._areas.files.inode_of(file)).i_writecount += 1
-        return 0
+        if area.vm_flags & VM_SHARED:
+            # The pages were charged to the file, if they were.
+            area.vm_flags &= ~self._limits.account_flag
+        return vma
 
     def _map_file(self, mm: int, vma: int, file: int) -> int:
         """Let the file say how its pages come. Writing is denied meanwhile if it shall be."""
@@ -227,5 +214,5 @@ class Mapper:
                 files.inode(files.inode_of(file)).i_writecount += 1
             area.vm_file = 0
             files.fput(file)
-            self._pages.zap_page_range(mm, area.vm_start, area.vm_end - area.vm_start)
+            self._parts.pages.zap_page_range(mm, area.vm_start, area.vm_end - area.vm_start)
         return error

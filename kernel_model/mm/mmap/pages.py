@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the VMA layer asks of the page tables.
 
-Models the calls that linux-2.4.22 ``mm/mmap.c``, ``mm/mprotect.c``, ``mm/mremap.c``,
-``mm/mlock.c`` and ``kernel/fork.c`` make into ``mm/memory.c`` and the architecture. An ``mm`` is
-the kernel virtual address of an ``mm_struct``, a ``vma`` that of a ``vm_area_struct``; addresses
-and sizes are bytes.
+Models the calls that ``mm/mmap.c``, ``mm/mprotect.c``, ``mm/mremap.c``, ``mm/mlock.c`` and
+``kernel/fork.c`` make into ``mm/memory.c`` and the architecture, in linux-2.4.22 and in 2.6.11. An
+``mm`` is the kernel virtual address of an ``mm_struct``, a ``vma`` that of a ``vm_area_struct``;
+addresses and sizes are bytes. How a range is unmapped for good is each release's own.
 """
 
 from typing import Protocol
 
 
 class PageOperations(Protocol):
-    """The page tables of every address space, as the VMA layer sees them."""
+    """The page tables of every address space, as the VMA layer of both releases sees them."""
 
     def zap_page_range(self, mm: int, address: int, size: int) -> None:
         """Unmap ``size`` bytes, and give back the frames and slots that they held."""
-
-    def clear_page_tables(self, mm: int, first: int, count: int) -> None:
-        """Free what hangs below ``count`` entries of the page directory from ``first`` on."""
 
     def make_pages_present(self, start: int, end: int) -> int:
         """Fault the pages of the current process in, for writing where that is allowed."""
@@ -42,9 +39,6 @@ class PageOperations(Protocol):
 
     def flush_tlb_mm(self, mm: int) -> None:
         """Drop every translation of an address space."""
-
-    def flush_tlb_pgtables(self, mm: int, start: int, end: int) -> None:
-        """Page tables between two addresses were freed."""
 
     def flush_cache_mm(self, mm: int) -> None:
         """Write back what caches hold by virtual address."""

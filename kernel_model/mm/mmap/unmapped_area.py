@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where a new mapping goes.
 
-Models linux-2.4.22 ``mm/mmap.c: get_unmapped_area()``, ``arch_get_unmapped_area()`` (book
-4.4). What can fail: ``-ENOMEM`` when no hole is large enough, ``-EINVAL`` for a fixed address
-that is no page's.
+Models ``mm/mmap.c: get_unmapped_area()`` of linux-2.4.22 and 2.6.11 (book 4.4.3, 4.8); how room is
+searched is each release's own. What can fail: ``-ENOMEM`` when no hole is large enough,
+``-EINVAL`` for a fixed address that is no page's.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final
 
-from kernel_model.arch_i386.page import PAGE_MASK, TASK_SIZE, TASK_UNMAPPED_BASE, page_align
+from kernel_model.arch_i386.page import PAGE_MASK, TASK_SIZE, page_align
 from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.find import Finder
@@ -17,7 +18,7 @@ from kernel_model.structs.mman import MAP_FIXED
 _U32: Final = 0xFFFFFFFF
 
 
-class UnmappedAreas:
+class UnmappedAreas(ABC):
     """Looks for room in the current address space."""
 
     def __init__(self, areas: Areas, finder: Finder) -> None:
@@ -32,21 +33,21 @@ class UnmappedAreas:
             return -EINVAL if addr & ~PAGE_MASK else addr
         if file and (own := self._areas.files.operation(file, "get_unmapped_area")):
             return self._areas.image.functions.call(own, file, addr, length, pgoff, flags)
-        return self._first_fit(addr, length)
-
-    def _first_fit(self, addr: int, length: int) -> int:
-        """At the address that was wished for, or the first hole above a third of user space."""
         if length > TASK_SIZE:
             return -ENOMEM
         mm = self._areas.current_mm
-        if addr:
-            addr = page_align(addr)
-            vma = self._finder.find_vma(mm, addr)
-            room = not vma or addr + length <= self._areas.vma(vma).vm_start
-            if room and addr <= TASK_SIZE - length:
-                return addr
-        addr = page_align(TASK_UNMAPPED_BASE)
+        wished = self._wished(mm, addr, length)
+        return self._search(mm, length) if wished is None else wished
+
+    def _wished(self, mm: int, addr: int, length: int) -> int | None:
+        """The address that was wished for, if there is room; None: there is none, or no wish."""
+        if not addr:
+            return None
+        addr = page_align(addr)
         vma = self._finder.find_vma(mm, addr)
-        while vma and addr <= TASK_SIZE - length and addr + length > self._areas.vma(vma).vm_start:
-            addr, vma = self._areas.vma(vma).vm_end, self._areas.vma(vma).vm_next
-        return addr if addr <= TASK_SIZE - length else -ENOMEM
+        room = not vma or addr + length <= self._areas.vma(vma).vm_start
+        return addr if room and addr <= TASK_SIZE - length else None
+
+    @abstractmethod
+    def _search(self, mm: int, length: int) -> int:
+        """An address where there is room; below 0 is an error."""

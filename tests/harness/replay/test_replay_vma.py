@@ -12,9 +12,11 @@ import pytest
 from harness.replay import Replayed, replay
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.find import Place
-from kernel_model.mm.mmap.link import Links
+from kernel_model.mm.mmap.linux_2_4.mappings import ShareLists
+from kernel_model.mm.mmap.linux_2_4.merge import AnonymousMerging
+from kernel_model.mm.mmap.linux_2_4.unmap import RefittingUnmapper
+from kernel_model.mm.mmap.parts import Content
 from kernel_model.mm.mmap.stack import Stacks
-from kernel_model.mm.mmap.unmap import Unmapper
 from kernel_model.mm.rbtree import COLOR, LEFT, RIGHT, RbTree
 from kernel_model.structs.mm import RB_BLACK, RB_RED
 
@@ -138,15 +140,17 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def merges_by_pgoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Links.vma_merge
+    original = AnonymousMerging.vma_merge
 
-    def vma_merge(self: Links, mm: int, place: Place, start: int, end: int, flags: int) -> bool:
+    def vma_merge(
+        self: AnonymousMerging, mm: int, place: Place, start: int, end: int, content: Content
+    ) -> int:
         prev = place.prev and self._areas.vma(place.prev)
         if prev and prev.vm_pgoff + (prev.vm_end - prev.vm_start >> 12) != start >> 12:
-            return False
-        return original(self, mm, place, start, end, flags)
+            return 0
+        return original(self, mm, place, start, end, content)
 
-    monkeypatch.setattr(Links, "vma_merge", vma_merge)
+    monkeypatch.setattr(AnonymousMerging, "vma_merge", vma_merge)
 
 
 def blackens_too_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,33 +168,33 @@ def blackens_too_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keeps_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Unmapper._take_out
+    original = RefittingUnmapper._take_out
 
-    def take_out(self: Unmapper, mm: int, vma: int, prev: int, end: int) -> list[int]:
+    def take_out(self: RefittingUnmapper, mm: int, vma: int, prev: int, end: int) -> list[int]:
         cache = self._areas.mm(mm).mmap_cache
         taken = original(self, mm, vma, prev, end)
         self._areas.mm(mm).mmap_cache = 0 if cache in taken else cache
         return taken
 
-    monkeypatch.setattr(Unmapper, "_take_out", take_out)
+    monkeypatch.setattr(RefittingUnmapper, "_take_out", take_out)
 
 
 def zaps_from_the_lowest(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Unmapper._take_out
+    original = RefittingUnmapper._take_out
     monkeypatch.setattr(
-        Unmapper, "_take_out", lambda self, *arguments: original(self, *arguments)[::-1]
+        RefittingUnmapper, "_take_out", lambda self, *arguments: original(self, *arguments)[::-1]
     )
 
 
 def new_vmas_of_a_file_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Links.link_share
+    original = ShareLists.link_share
 
-    def link_share(self: Links, vma: int, link: int) -> None:
+    def link_share(self: ShareLists, vma: int, link: int) -> None:
         while following := self._areas.words[link - 0xC0000000 >> 2]:
             link = self.next_share_link(following)
         original(self, vma, link)
 
-    monkeypatch.setattr(Links, "link_share", link_share)
+    monkeypatch.setattr(ShareLists, "link_share", link_share)
 
 
 def munlock_merges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,8 +204,10 @@ def munlock_merges(monkeypatch: pytest.MonkeyPatch) -> None:
         result = original(self, start, length)
         mm = self._areas.current_mm
         vma = self._areas.mm(mm).mmap
+        merging = self._parts.merging
+        assert isinstance(merging, AnonymousMerging)
         while vma:
-            if not self._splitter._links.absorb_next(mm, vma):
+            if not merging.absorb_next(mm, vma):
                 vma = self._areas.vma(vma).vm_next
         return result
 

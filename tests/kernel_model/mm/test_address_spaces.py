@@ -18,11 +18,12 @@ from hypothesis.stateful import (
 from harness.replay.vma import VmaMachine
 from kernel_model.errors import KernelBug
 from kernel_model.mm.mlock import Mlock
-from kernel_model.mm.mmap import link
 from kernel_model.mm.mmap.areas import Areas, VmArea
-from kernel_model.mm.mmap.link import Links
-from kernel_model.mm.mmap.split import Splitter
-from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
+from kernel_model.mm.mmap.linux_2_4 import merge
+from kernel_model.mm.mmap.linux_2_4.mappings import ShareLists
+from kernel_model.mm.mmap.linux_2_4.merge import AnonymousMerging
+from kernel_model.mm.mmap.linux_2_4.split import FlagSplitter
+from kernel_model.mm.mmap.linux_2_4.unmapped_area import FirstFit
 from kernel_model.structs.mm import VM_DENYWRITE, VM_GROWSDOWN, VM_LOCKED
 from kernel_model.structs.mman import MCL_CURRENT, MCL_FUTURE
 from tests.kernel_model.mm.naive_space import NaiveSpace
@@ -213,15 +214,15 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def offset_stays(patch: pytest.MonkeyPatch) -> None:
-    def cut(self: Splitter, vma: int, start: int, end: int) -> None:
+    def cut(self: FlagSplitter, vma: int, start: int, end: int) -> None:
         area = self._areas.vma(vma)
         area.vm_start, area.vm_end = start, end
 
-    patch.setattr(Splitter, "_cut", cut)
+    patch.setattr(FlagSplitter, "_cut", cut)
 
 
 def stays_on_the_files_list(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Links, "remove_shared_vm_struct", lambda self, vma: None)
+    patch.setattr(ShareLists, "remove", lambda self, vma: None)
 
 
 def no_reference_to_the_file(patch: pytest.MonkeyPatch) -> None:
@@ -232,18 +233,18 @@ def locked_and_not_merge(patch: pytest.MonkeyPatch) -> None:
     def can_vma_merge(area: VmArea, vm_flags: int) -> bool:
         return not area.vm_file and area.vm_flags | VM_LOCKED == vm_flags | VM_LOCKED
 
-    patch.setattr(link, "can_vma_merge", can_vma_merge)
+    patch.setattr(merge, "can_vma_merge", can_vma_merge)
 
 
 def merged_vma_leaks(patch: pytest.MonkeyPatch) -> None:
-    original = Links.absorb_next
+    original = AnonymousMerging.absorb_next
 
-    def absorb_next(self: Links, mm: int, prev: int) -> bool:
+    def absorb_next(self: AnonymousMerging, mm: int, prev: int) -> bool:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(Areas, "free", lambda self, vma: None)
             return original(self, mm, prev)
 
-    patch.setattr(Links, "absorb_next", absorb_next)
+    patch.setattr(AnonymousMerging, "absorb_next", absorb_next)
 
 
 def unlocking_counts_twice(patch: pytest.MonkeyPatch) -> None:
@@ -272,12 +273,12 @@ def a_child_inherits_locks(patch: pytest.MonkeyPatch) -> None:
 
 
 def one_page_too_far(patch: pytest.MonkeyPatch) -> None:
-    original = UnmappedAreas._first_fit
+    original = FirstFit._search
 
-    def first_fit(self: UnmappedAreas, addr: int, length: int) -> int:
-        return original(self, addr, length + PAGE)
+    def search(self: FirstFit, mm: int, length: int) -> int:
+        return original(self, mm, length + PAGE)
 
-    patch.setattr(UnmappedAreas, "_first_fit", first_fit)
+    patch.setattr(FirstFit, "_search", search)
 
 
 @pytest.mark.parametrize(

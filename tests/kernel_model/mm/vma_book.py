@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from harness.replay.vma import VmaMachine
 from kernel_model.mm.mmap.find import VM_RB
 from kernel_model.mm.rbtree import COLOR, LEFT, PARENT, RIGHT
-from kernel_model.structs.mm import RB_BLACK, VM_DENYWRITE, VM_LOCKED, VM_SHARED
+from kernel_model.structs.mm import RB_BLACK, VM_AREA_STRUCT, VM_DENYWRITE, VM_LOCKED, VM_SHARED
 
 PAGE = 4096
 PROTECTIONS = [0x80 | 0x20] + [0x25] * 7 + [0xA0, 0x25, 0x27, 0x27, 0x25, 0x25, 0x27, 0x27]
@@ -116,7 +116,7 @@ def _shared(machine: VmaMachine, vma: int) -> list[int]:
         following = machine.spaces.areas.vma(vma).vm_next_share
         if following:
             link = machine.spaces.areas.vma(following).vm_pprev_share
-            assert link == machine.spaces.links.next_share_link(vma)
+            assert link == vma + VM_AREA_STRUCT.offset("vm_next_share")
         vma = following
     return listed
 

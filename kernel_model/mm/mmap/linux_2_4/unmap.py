@@ -11,21 +11,30 @@ from typing import Final
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, TASK_SIZE, page_align
 from kernel_model.arch_i386.pgtable import THREE_LEVEL, TWO_LEVEL
 from kernel_model.errno import EINVAL, ENOMEM
+from kernel_model.mm.mmap.accounting import Accounting
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.find import Finder
-from kernel_model.mm.mmap.link import Links
-from kernel_model.mm.mmap.pages import PageOperations
-from kernel_model.structs.mm import VM_DENYWRITE, VM_LOCKED
+from kernel_model.mm.mmap.linux_2_4.link import BuggingLinks
+from kernel_model.mm.mmap.linux_2_4.pages import PageOperations
+from kernel_model.structs.mm import VM_DENYWRITE
 
 _U32: Final = 0xFFFFFFFF
 
 
-class Unmapper:
-    """``munmap()`` on any address space."""
+class RefittingUnmapper:
+    """``munmap()`` on any address space: what stays of a VMA is put back."""
 
-    def __init__(self, areas: Areas, finder: Finder, links: Links, pages: PageOperations) -> None:
+    def __init__(
+        self,
+        areas: Areas,
+        finder: Finder,
+        accounting: Accounting,
+        links: BuggingLinks,
+        pages: PageOperations,
+    ) -> None:
         self._areas = areas
         self._finder = finder
+        self._accounting = accounting
         self._links = links
         self._pages = pages
         self._shape = THREE_LEVEL if areas.image.structs.abi.pae else TWO_LEVEL
@@ -88,7 +97,7 @@ class Unmapper:
         file = area.vm_file if area.vm_flags & VM_DENYWRITE and stays else 0
         if file:
             files.inode(files.inode_of(file)).i_writecount -= 1
-        self._links.remove_shared_vm_struct(vma)
+        self._links.mappings.remove(vma)
         self._areas.mm(mm).map_count -= 1
         self._pages.zap_page_range(mm, start, end - start)
         extra = self._unmap_fixup(mm, vma, start, end, extra)
@@ -98,10 +107,8 @@ class Unmapper:
 
     def _unmap_fixup(self, mm: int, vma: int, start: int, end: int, extra: int) -> int:
         """Put back what stays of a VMA: nothing, one end, or both with ``extra`` for the upper."""
-        area, space = self._areas.vma(vma), self._areas.mm(mm)
-        space.total_vm -= end - start >> PAGE_SHIFT
-        if area.vm_flags & VM_LOCKED:
-            space.locked_vm -= end - start >> PAGE_SHIFT
+        area = self._areas.vma(vma)
+        self._accounting.count(mm, area.vm_flags, area.vm_file, -(end - start >> PAGE_SHIFT))
         if (start, end) == (area.vm_start, area.vm_end):
             self._areas.close(vma)
             if area.vm_file:

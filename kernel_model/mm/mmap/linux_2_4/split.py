@@ -11,13 +11,13 @@ What can fail: False when there is no memory for a new VMA; then nothing has cha
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.arch_i386.pgtable import PROTECTION_MAP
 from kernel_model.mm.mmap.areas import Areas
-from kernel_model.mm.mmap.link import Links
+from kernel_model.mm.mmap.linux_2_4.link import BuggingLinks
 
 
-class Splitter:
+class FlagSplitter:
     """Makes one VMA two or three."""
 
-    def __init__(self, areas: Areas, links: Links) -> None:
+    def __init__(self, areas: Areas, links: BuggingLinks) -> None:
         self._areas = areas
         self._links = links
 
@@ -87,3 +87,19 @@ class Splitter:
         for part in (left, right):
             self._links.insert_vm_struct_locked(area.vm_mm, part)
         return right
+
+    def carve(self, vma: int, start: int, end: int, newflags: int) -> bool:
+        """Give the part of a VMA in a range other flags, and leave the PTEs as they are."""
+        area = self._areas.vma(vma)
+        if start == area.vm_start and end == area.vm_end:
+            self.set_flags(vma, newflags, protection=False)
+            return True
+        if start == area.vm_start:
+            return self.head(vma, end, newflags, protection=False)
+        if end == area.vm_end:
+            return bool(self.tail(vma, start, newflags, protection=False))
+        return bool(self.middle(vma, start, end, newflags, protection=False))
+
+    def restart_readahead(self, vma: int) -> None:
+        """Reading ahead begins anew."""
+        self._areas.vma(vma).vm_raend = 0

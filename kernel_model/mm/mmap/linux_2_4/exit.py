@@ -8,16 +8,16 @@ every page table of user space.
 from kernel_model.arch_i386.pgtable import THREE_LEVEL, TWO_LEVEL
 from kernel_model.errors import KernelBug
 from kernel_model.mm.mmap.areas import Areas
-from kernel_model.mm.mmap.link import Links
-from kernel_model.mm.mmap.pages import PageOperations
+from kernel_model.mm.mmap.linux_2_4.pages import PageOperations
+from kernel_model.mm.mmap.mappings import FileMappings
 
 
 class Exit:
     """Empties address spaces."""
 
-    def __init__(self, areas: Areas, links: Links, pages: PageOperations) -> None:
+    def __init__(self, areas: Areas, mappings: FileMappings, pages: PageOperations) -> None:
         self._areas = areas
-        self._links = links
+        self._mappings = mappings
         self._pages = pages
         shape = THREE_LEVEL if areas.image.structs.abi.pae else TWO_LEVEL
         self._user_entries = shape.user_ptrs_per_pgd
@@ -34,7 +34,7 @@ class Exit:
             area = self._areas.vma(vma)
             self._areas.close(vma)
             space.map_count -= 1
-            self._links.remove_shared_vm_struct(vma)
+            self._mappings.remove(vma)
             self._pages.zap_page_range(mm, area.vm_start, area.vm_end - area.vm_start)
             if area.vm_file:
                 self._areas.files.fput(area.vm_file)

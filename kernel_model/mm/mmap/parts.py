@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the operations on VMAs are made of, and where the two releases differ in that.
+
+Each operation (``mmap()``, ``mremap()``, ...) is handed the one :class:`VmaParts` of its machine.
+The parts that a release has its own of are named here by what they must do; their
+implementations stand in :mod:`kernel_model.mm.mmap.linux_2_4` and
+:mod:`kernel_model.mm.mmap.linux_2_6`.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from kernel_model.mm.mmap.accounting import Accounting
+from kernel_model.mm.mmap.anon import AnonLinks
+from kernel_model.mm.mmap.areas import Areas
+from kernel_model.mm.mmap.find import Finder, Place
+from kernel_model.mm.mmap.limits import Limits
+from kernel_model.mm.mmap.link import Links
+from kernel_model.mm.mmap.pages import PageOperations
+from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
+from kernel_model.mm.shmem import ShmemFiles
+
+
+class Content(NamedTuple):
+    """What a range is mapped to: two that touch may be one VMA if it goes on from one to the
+    other."""
+
+    vm_flags: int
+    file: int = 0
+    pgoff: int = 0
+    anon_vma: int = 0
+    """Of which pages that are no file's: 2.6 only."""
+
+
+class Merging(Protocol):
+    """Which neighbours become one VMA."""
+
+    def anonymous_pgoff(self, addr: int, pgoff: int) -> int:
+        """``vm_pgoff`` of a new mapping of zeros at ``addr``, for which ``pgoff`` was asked."""
+
+    def vma_merge(self, mm: int, place: Place, start: int, end: int, content: Content) -> int:
+        """Grow a neighbour over a range that is not mapped. Returns that VMA; 0: none may."""
+
+
+class Splitting(Protocol):
+    """Cutting VMAs so that a part can have other flags."""
+
+    def carve(self, vma: int, start: int, end: int, newflags: int) -> bool:
+        """Give the part of a VMA in a range other flags, in a VMA of its own; its pages keep their
+        protection. False: no memory, or too many VMAs."""
+
+    def restart_readahead(self, vma: int) -> None:
+        """Other advice holds for a whole VMA from now on."""
+
+
+class Unmapping(Protocol):
+    """Taking address ranges away."""
+
+    def do_munmap(self, mm: int, addr: int, length: int) -> int:
+        """Unmap whatever lies in the range: 0, or a negative error."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmaParts:
+    """The parts of one machine's VMA layer."""
+
+    areas: Areas
+    finder: Finder
+    limits: Limits
+    accounting: Accounting
+    anon: AnonLinks
+    links: Links
+    merging: Merging
+    splitter: Splitting
+    unmapper: Unmapping
+    unmapped: UnmappedAreas
+    shmem: ShmemFiles
+    pages: PageOperations
