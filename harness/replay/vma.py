@@ -18,7 +18,7 @@ from kernel_model.fs.file_table import Files
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel
 from kernel_model.mm.mmap.find import VM_RB
-from kernel_model.mm.mmap.linux_2_4 import address_spaces
+from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.rbtree import COLOR, LEFT, RIGHT
 from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
 from kernel_model.structs import Abi, Structs, mm, mman, sched
@@ -92,7 +92,7 @@ class VmaMachine:
         self.files = RecordedFiles(image, files, self.pages)
         shmem = RecordedShmem(image, files, self.files)
         self.free_pages = 0
-        self.spaces = address_spaces(image, slab, files, self.pages, lambda: self.free_pages, shmem)
+        self.spaces = AddressSpaces(image, slab, files, self.pages, lambda: self.free_pages, shmem)
         self.fork = Fork(image, slab, self.spaces)
         statics = self.kernel.statics
         statics.sysctl_overcommit_memory, statics.num_physpages = 1, NUM_PHYSPAGES

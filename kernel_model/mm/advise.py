@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from kernel_model.arch_i386.page import PAGE_MASK, page_align
-from kernel_model.errno import EAGAIN, EINVAL, ENOMEM
+from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.structs.mm import VM_RAND_READ, VM_SEQ_READ
 from kernel_model.structs.mman import (
@@ -87,16 +87,8 @@ class Advise:
 
     def _behavior(self, vma: int, start: int, end: int, behavior: int) -> int:
         """``madvise_behavior()``: the part becomes a VMA of its own, whatever its flags were."""
-        area = self._areas.vma(vma)
-        if self._areas.mm(area.vm_mm).map_count > self._areas.statics.max_map_count:
-            return -ENOMEM
-        newflags = area.vm_flags & ~(VM_SEQ_READ | VM_RAND_READ) | _HINTS[behavior]
-        whole = (start, end) == (area.vm_start, area.vm_end)
-        if not self._splitter.carve(vma, start, end, newflags):
-            return -EAGAIN
-        if whole:
-            self._splitter.restart_readahead(vma)
-        return 0
+        vm_flags = self._areas.vma(vma).vm_flags & ~(VM_SEQ_READ | VM_RAND_READ)
+        return self._splitter.madvise_behavior(vma, start, end, vm_flags | _HINTS[behavior])
 
     def sys_mincore(self, start: int, length: int, pages: PageAdvice) -> tuple[int, bytes]:
         """(0 or a negative error, a byte for each page that was looked at).

@@ -70,11 +70,15 @@ class Mlock:
         if not self._parts.splitter.carve(vma, start, end, newflags):
             return -EAGAIN
         space, pages = self._areas.mm(area.vm_mm), end - start >> PAGE_SHIFT
-        if newflags & VM_LOCKED:
-            space.locked_vm += pages
-            self._parts.pages.make_pages_present(start, end)
-        else:
+        if not newflags & VM_LOCKED:
             space.locked_vm -= pages
+            return 0
+        space.locked_vm += pages
+        return self._bring_in(start, end, newflags)
+
+    def _bring_in(self, start: int, end: int, newflags: int) -> int:
+        """Let the pages come. Nobody hears of it when some did not: 0."""
+        self._parts.pages.make_pages_present(start, end)
         return 0
 
     # -- everything ----------------------------------------------------------------------------

@@ -70,8 +70,21 @@ class Mremap(ABC):
         vma = self._parts.finder.find_vma(mm, addr)
         if not vma or self._areas.vma(vma).vm_start > addr:
             return -EFAULT
-        if error := self._refusal(mm, vma, addr, old_len, new_len, flags):
+        more = new_len - old_len & _U32
+        if error := self._refusal(mm, vma, addr, old_len, new_len):
             return error
+        charged = self._charge(vma, more, flags)
+        if charged < 0:
+            return charged
+        where = self._settle(vma, addr, old_len, new_len, flags, new_addr)
+        if where < 0:
+            self._limits.vm_unacct_memory(charged)
+        return where
+
+    def _settle(
+        self, vma: int, addr: int, old_len: int, new_len: int, flags: int, new_addr: int
+    ) -> int:
+        """Let the mapping have its new length where it is, or elsewhere."""
         stays = not flags & MREMAP_FIXED or addr == new_addr
         if stays and self._room_behind(vma, addr, old_len, new_len, flags):
             self._expand(vma, addr, old_len, new_len)
@@ -99,7 +112,7 @@ class Mremap(ABC):
             return False
         return not addr <= new_addr < (addr + old_len & _U32)
 
-    def _refusal(self, mm: int, vma: int, addr: int, old_len: int, new_len: int, flags: int) -> int:
+    def _refusal(self, mm: int, vma: int, addr: int, old_len: int, new_len: int) -> int:
         """Why the VMA cannot have the new length; 0 when it can. Lengths may also shrink."""
         area, more = self._areas.vma(vma), new_len - old_len & _U32
         if old_len > area.vm_end - addr:
@@ -108,13 +121,11 @@ class Mremap(ABC):
             return -EFAULT
         if area.vm_flags & VM_LOCKED and self._limits.too_much_locked(mm, more):
             return -EAGAIN
-        if self._limits.too_large(mm, more) or not self._charge(vma, more, flags):
-            return -ENOMEM
-        return 0
+        return -ENOMEM if self._limits.too_large(mm, more) else 0
 
     @abstractmethod
-    def _charge(self, vma: int, more: int, flags: int) -> bool:
-        """Whether the machine has memory for so many bytes more."""
+    def _charge(self, vma: int, more: int, flags: int) -> int:
+        """Ask the machine for memory for so many bytes more: pages charged, or an error."""
 
     def _room_behind(self, vma: int, addr: int, old_len: int, new_len: int, flags: int) -> bool:
         """Whether it can grow where it is, up to the next VMA. False: it must move, or cannot."""

@@ -12,7 +12,7 @@ from kernel_model.errors import KernelBug
 from kernel_model.exec import STACK_TOP, BinaryParameters, Exec
 from kernel_model.fork import CLONE_VM, Fork
 from kernel_model.lists import Lists
-from kernel_model.mm.mmap.linux_2_4 import address_spaces
+from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.shmem import ShmemFiles
 from kernel_model.mm.shmem.entries import SHMEM_MAX_INDEX
 from kernel_model.structs.mm import VM_DONTCOPY
@@ -200,7 +200,7 @@ def test_a_shared_mapping_asks_whether_there_is_memory_for_it(machine: VmaMachin
     """Unlike the recordings, in which nobody asked."""
     image, files, areas = machine.kernel.image, machine.spaces.files, machine.spaces.areas
     machine.kernel.statics.sysctl_overcommit_memory = 0
-    spaces = address_spaces(image, machine.kernel.slab, files, machine.pages, lambda: 10)
+    spaces = AddressSpaces(image, machine.kernel.slab, files, machine.pages, lambda: 10)
     assert spaces.do_mmap_pgoff(0, BASE + 64 * PAGE, 10 * PAGE, 3, 0x31, 0) == -ENOMEM
     assert spaces.do_mmap_pgoff(0, BASE + 64 * PAGE, 9 * PAGE, 3, 0x31, 0) == BASE + 64 * PAGE
     area = areas.vma(spaces.find_vma(machine.mm, BASE + 64 * PAGE))

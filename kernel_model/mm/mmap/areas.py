@@ -150,12 +150,16 @@ class Areas:
 
     # -- vm_operations -------------------------------------------------------------------------
 
-    def _operation(self, vma: int, name: str) -> None:
+    def operation(self, vma: int, name: str) -> int:
+        """The address of one of ``vma->vm_ops``; 0 when there is none of that name."""
         vm_ops = self.vma(vma).vm_ops
         if not vm_ops:
-            return
+            return 0
         operations = self.image.at(self.image.structs.vm_operations_struct, vm_ops)
-        if function := int(getattr(operations, name)):
+        return int(getattr(operations, name))
+
+    def _operation(self, vma: int, name: str) -> None:
+        if function := self.operation(vma, name):
             self.image.functions.call(function, vma)
 
     def open(self, vma: int) -> None:

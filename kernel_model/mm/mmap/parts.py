@@ -49,8 +49,8 @@ class Splitting(Protocol):
         """Give the part of a VMA in a range other flags, in a VMA of its own; its pages keep their
         protection. False: no memory, or too many VMAs."""
 
-    def restart_readahead(self, vma: int) -> None:
-        """Other advice holds for a whole VMA from now on."""
+    def madvise_behavior(self, vma: int, start: int, end: int, newflags: int) -> int:
+        """The same for flags that say how pages will be read: 0, or a negative error."""
 
 
 class Unmapping(Protocol):

@@ -33,11 +33,7 @@ class UnmappedAreas(ABC):
             return -EINVAL if addr & ~PAGE_MASK else addr
         if file and (own := self._areas.files.operation(file, "get_unmapped_area")):
             return self._areas.image.functions.call(own, file, addr, length, pgoff, flags)
-        if length > TASK_SIZE:
-            return -ENOMEM
-        mm = self._areas.current_mm
-        wished = self._wished(mm, addr, length)
-        return self._search(mm, length) if wished is None else wished
+        return self._anywhere(file, addr, length, pgoff, flags)
 
     def _wished(self, mm: int, addr: int, length: int) -> int | None:
         """The address that was wished for, if there is room; None: there is none, or no wish."""
@@ -49,5 +45,5 @@ class UnmappedAreas(ABC):
         return addr if room and addr <= TASK_SIZE - length else None
 
     @abstractmethod
-    def _search(self, mm: int, length: int) -> int:
-        """An address where there is room; below 0 is an error."""
+    def _anywhere(self, file: int, addr: int, length: int, pgoff: int, flags: int) -> int:
+        """An address where there is room, ``addr`` if it can be; below 0 is an error."""

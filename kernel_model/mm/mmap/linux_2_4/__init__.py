@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kernel_model.fs.file_table import Files, ObjectCaches
 from kernel_model.image import KernelImage
-from kernel_model.mm.address_spaces import AddressSpaces
+from kernel_model.mm import address_spaces
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.accounting import Accounting
 from kernel_model.mm.mmap.anon import NoAnonLinks
@@ -32,41 +32,44 @@ from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.mm.shmem import ShmemFiles
 
 
-def address_spaces(
-    image: KernelImage,
-    slab: ObjectCaches,
-    files: Files,
-    pages: PageOperations,
-    nr_free_pages: Callable[[], int],
-    shmem: ShmemFiles | None = None,
-) -> AddressSpaces:
+class AddressSpaces(address_spaces.AddressSpaces):
     """All address spaces of a machine that runs 2.4."""
-    areas = Areas(image, slab, files)
-    finder, accounting, anon = Finder(areas), Accounting(areas), NoAnonLinks()
-    limits = GuessedMemory(areas, nr_free_pages)
-    links = BuggingLinks(areas, finder, ShareLists(areas), anon)
-    merging, splitter = AnonymousMerging(areas, links), FlagSplitter(areas, links)
-    parts = VmaParts(
-        areas=areas,
-        finder=finder,
-        limits=limits,
-        accounting=accounting,
-        anon=anon,
-        links=links,
-        merging=merging,
-        splitter=splitter,
-        unmapper=RefittingUnmapper(areas, finder, accounting, links, pages),
-        unmapped=FirstFit(areas, finder),
-        shmem=shmem or ShmemFiles(image, files, limits.vm_enough_memory),
-        pages=pages,
-    )
-    mapper = Mapper(parts)
-    return AddressSpaces(
-        parts,
-        mapper=mapper,
-        brk=Brk(parts, mapper),
-        mprotect=PiecewiseMprotect(parts, merging, splitter),
-        mremap=PagesFirstMremap(parts, merging),
-        mlock=Mlock(parts),
-        exit_mmap=Exit(areas, links.mappings, pages).exit_mmap,
-    )
+
+    def __init__(
+        self,
+        image: KernelImage,
+        slab: ObjectCaches,
+        files: Files,
+        pages: PageOperations,
+        nr_free_pages: Callable[[], int],
+        shmem: ShmemFiles | None = None,
+    ) -> None:
+        areas = Areas(image, slab, files)
+        finder, accounting, anon = Finder(areas), Accounting(areas), NoAnonLinks()
+        limits = GuessedMemory(areas, nr_free_pages)
+        links = BuggingLinks(areas, finder, ShareLists(areas), anon)
+        merging, splitter = AnonymousMerging(areas, links), FlagSplitter(areas, links)
+        parts = VmaParts(
+            areas=areas,
+            finder=finder,
+            limits=limits,
+            accounting=accounting,
+            anon=anon,
+            links=links,
+            merging=merging,
+            splitter=splitter,
+            unmapper=RefittingUnmapper(areas, finder, accounting, links, pages),
+            unmapped=FirstFit(areas, finder),
+            shmem=shmem or ShmemFiles(image, files, limits.vm_enough_memory),
+            pages=pages,
+        )
+        mapper = Mapper(parts)
+        super().__init__(
+            parts,
+            mapper=mapper,
+            brk=Brk(parts, mapper),
+            mprotect=PiecewiseMprotect(parts, merging, splitter),
+            mremap=PagesFirstMremap(parts, merging),
+            mlock=Mlock(parts),
+            exit_mmap=Exit(areas, links.mappings, pages).exit_mmap,
+        )

@@ -32,11 +32,12 @@ class PagesFirstMremap(Mremap):
         self._parts.unmapper.do_munmap(self._areas.current_mm, addr, length)
         return 0
 
-    def _charge(self, vma: int, more: int, flags: int) -> bool:
+    def _charge(self, vma: int, more: int, flags: int) -> int:
+        """Nothing is charged, only asked for."""
         private = self._limits.private_writable(self._areas.vma(vma).vm_flags)
         if not private or flags & MAP_NORESERVE:
-            return True
-        return self._limits.vm_enough_memory(more >> PAGE_SHIFT)
+            return 0
+        return 0 if self._limits.vm_enough_memory(more >> PAGE_SHIFT) else -ENOMEM
 
     def _set_end(self, vma: int, end: int) -> None:
         self._areas.vma(vma).vm_end = end

@@ -10,6 +10,7 @@ What can fail: False when there is no memory for a new VMA; then nothing has cha
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.arch_i386.pgtable import PROTECTION_MAP
+from kernel_model.errno import EAGAIN, ENOMEM
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.linux_2_4.link import BuggingLinks
 
@@ -100,6 +101,14 @@ class FlagSplitter:
             return bool(self.tail(vma, start, newflags, protection=False))
         return bool(self.middle(vma, start, end, newflags, protection=False))
 
-    def restart_readahead(self, vma: int) -> None:
-        """Reading ahead begins anew."""
-        self._areas.vma(vma).vm_raend = 0
+    def madvise_behavior(self, vma: int, start: int, end: int, newflags: int) -> int:
+        """The same for advice, and reading ahead begins anew: 0, or a negative error."""
+        area = self._areas.vma(vma)
+        if self._areas.mm(area.vm_mm).map_count > self._areas.statics.max_map_count:
+            return -ENOMEM
+        whole = start == area.vm_start and end == area.vm_end
+        if not self.carve(vma, start, end, newflags):
+            return -EAGAIN
+        if whole:
+            area.vm_raend = 0
+        return 0

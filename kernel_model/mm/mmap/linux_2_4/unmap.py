@@ -16,6 +16,7 @@ from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.find import Finder
 from kernel_model.mm.mmap.linux_2_4.link import BuggingLinks
 from kernel_model.mm.mmap.linux_2_4.pages import PageOperations
+from kernel_model.mm.mmap.neighbourhood import between
 from kernel_model.structs.mm import VM_DENYWRITE
 
 _U32: Final = 0xFFFFFFFF
@@ -140,30 +141,14 @@ class RefittingUnmapper:
     def _free_pgtables(self, mm: int, prev: int, start: int, end: int) -> None:
         """Free the page tables that no VMA needs any more, between the neighbours of a range."""
         size = self._shape.pgdir_size
-        first, last = start & -size, end + size - 1
-        first, last = self._between_neighbours(mm, prev, start, first, last, size)
+        below, above = between(self._areas, mm, prev, start)
+        first = start & -size
+        if below > first:
+            first = below + size - 1
+        last = min(end + size - 1, above)
         # 4 GiB and more wrap to the first entry, and then there is nothing to do.
         first_index, last_index = (self._shape.pgd_index(edge & _U32) for edge in (first, last))
         if last_index > first_index:
             self._pages.clear_page_tables(mm, first_index, last_index - first_index)
             # Nothing to do on an i386: it caches no entry above the PTE.
             self._pages.flush_tlb_pgtables(mm, first & -size, last & -size)
-
-    def _between_neighbours(
-        self, mm: int, prev: int, start: int, first: int, last: int, size: int
-    ) -> tuple[int, int]:
-        """Shrink ``first`` to ``last`` to what lies between the VMAs around ``start``."""
-        if not prev:
-            prev = self._areas.mm(mm).mmap
-            if not prev:
-                return first, last
-            if self._areas.vma(prev).vm_end > start:
-                return first, min(last, self._areas.vma(prev).vm_start)
-        following = self._areas.vma(prev).vm_next
-        while following and self._areas.vma(following).vm_start < start:
-            prev, following = following, self._areas.vma(following).vm_next
-        if following:
-            last = min(last, self._areas.vma(following).vm_start)
-        if self._areas.vma(prev).vm_end > first:
-            first = self._areas.vma(prev).vm_end + size - 1
-        return first, last

@@ -12,6 +12,13 @@ from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
 class FirstFit(UnmappedAreas):
     """The first hole above a third of user space, searched from there each time."""
 
+    def _anywhere(self, file: int, addr: int, length: int, pgoff: int, flags: int) -> int:
+        if length > TASK_SIZE:
+            return -ENOMEM
+        mm = self._areas.current_mm
+        wished = self._wished(mm, addr, length)
+        return self._search(mm, length) if wished is None else wished
+
     def _search(self, mm: int, length: int) -> int:
         addr = page_align(TASK_UNMAPPED_BASE)
         vma = self._finder.find_vma(mm, addr)
