@@ -14,7 +14,6 @@ from typing import Final
 
 from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
-from kernel_model.arch_i386.pgtable import PAGE_COPY
 from kernel_model.errno import E2BIG, ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fork import Fork

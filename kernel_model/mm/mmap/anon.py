@@ -11,8 +11,8 @@ from typing import Protocol
 class AnonLinks(Protocol):
     """Those lists."""
 
-    def prepare(self, vma: int) -> bool:
-        """``anon_vma_prepare()``: let a VMA be on one. False: no memory."""
+    def anon_vma_prepare(self, vma: int) -> int:
+        """Let a VMA be on one: 0, or ``-ENOMEM``."""
 
     def link(self, vma: int) -> None:
         """``anon_vma_link()``: a VMA that was copied from one on a list joins it."""
@@ -21,8 +21,8 @@ class AnonLinks(Protocol):
 class NoAnonLinks:
     """There are none."""
 
-    def prepare(self, vma: int) -> bool:
-        return True
+    def anon_vma_prepare(self, vma: int) -> int:
+        return 0
 
     def link(self, vma: int) -> None:
         """Nothing to join."""

@@ -26,8 +26,8 @@ class Stacks:
         """Let a VMA begin with the page of ``address``, which lies below it."""
         area = self._areas.vma(vma)
         mm, address = area.vm_mm, address & PAGE_MASK
-        if not self._parts.anon.prepare(vma):
-            return -ENOMEM
+        if error := self._parts.anon.anon_vma_prepare(vma):
+            return error
         if address >= area.vm_start:
             return 0
         grow = area.vm_start - address >> PAGE_SHIFT

@@ -10,12 +10,13 @@ neighbours that may merge with it one day. All of them count pages alike: a page
 In RAM: ``struct anon_vma`` from ``anon_vma_cachep``; ``vma->anon_vma`` and ``anon_vma_node``. A VMA
 without pages of its own has 0 and is on no list.
 
-What can fail: :meth:`AnonVmas.prepare` returns False when memory is out.
+What can fail: ``anon_vma_prepare()`` returns ``-ENOMEM`` when memory is out.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from kernel_model.errno import ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.lists import Lists
@@ -42,18 +43,18 @@ class AnonVmas:
         self._lists = Lists(areas.image.ram)
         self._head = areas.image.structs.anon_vma.offset("head")
 
-    def prepare(self, vma: int) -> bool:
-        """``anon_vma_prepare()``: a VMA is about to get its first page of its own.
+    def anon_vma_prepare(self, vma: int) -> int:
+        """A VMA is about to get its first page of its own: 0, or ``-ENOMEM``.
 
         It joins the list of a neighbour that it may merge with, so that lists keep nobody apart.
         """
-        area = self._areas.vma(vma)
-        if area.anon_vma:
-            return True
+        if self._areas.vma(vma).anon_vma:
+            return 0
         anon_vma = self._find_mergeable(vma) or self._alloc()
-        if anon_vma:
-            self.join(vma, anon_vma)
-        return bool(anon_vma)
+        if not anon_vma:
+            return -ENOMEM
+        self.join(vma, anon_vma)
+        return 0
 
     def _alloc(self) -> int:
         """``anon_vma_alloc()``: the constructor of the cache has made its list empty."""
