@@ -116,6 +116,14 @@ PEER_FLAGS: Final = ("-fno-pic", "-Wl,-T,peer/peer.ld", "-Wl,-e,startup")
 NOMMU: Final = "nommu"
 """The kernel that never turns paging on."""
 NOMMU_FLAGS: Final = ("-fno-pic", "-Wl,-T,nommu/nommu.ld", "-Wl,-e,startup")
+VSYSCALL: Final = "vsyscall"
+"""The directory of the pages through which programs of 2.6 enter the kernel."""
+VSYSCALL_FLAGS: Final = (
+    *("-target", "x86-linux-musl", "-fPIC", "-shared", "-Ivsyscall"),
+    *("-Wl,-T,vsyscall/vsyscall.ld",),
+    *("-Wl,-soname,linux-gate.so.1", "-Wl,--hash-style=sysv", "-Wl,-z,norelro"),
+)
+VSYSCALL_PAGES: Final = ("int80", "sysenter")
 USER_FLAGS: Final = ("-fno-pic", "-Wl,-T,user/user.ld", "-Wl,-e,_start")
 STATIC_PIE_FLAGS: Final = (
     *("-fPIE", "-pie", "-DSTATIC_PIE", "-Wl,-T,user/pie.ld", "-Wl,-e,_start"),
@@ -150,6 +158,8 @@ def programs() -> Iterator[Program]:
     yield Program(CONFORMANCE, CONFORMANCE, (*CONFORMANCE_FLAGS, *CONFORMANCE_SOURCES))
     yield Program(PEER, PEER, (*PEER_FLAGS, "peer/peer.S"))
     yield Program(NOMMU, NOMMU, (*NOMMU_FLAGS, "nommu/nommu.S"))
+    for name in VSYSCALL_PAGES:
+        yield Program(VSYSCALL, name, (*VSYSCALL_FLAGS, f"vsyscall/{name}.S"))
     for name in USER_PROGRAMS:
         source = f"user/{name}.c"
         yield Program(USER, name, (*USER_FLAGS, *USER_SOURCES, source))
@@ -159,7 +169,7 @@ def programs() -> Iterator[Program]:
 
 def write_headers(directory: Path) -> None:
     """The generated headers, for each directory of programs one ``include``."""
-    for abi in (*header.VARIANTS, USER, CONFORMANCE, PEER, NOMMU):
+    for abi in (*header.VARIANTS, USER, CONFORMANCE, PEER, NOMMU, VSYSCALL):
         include = directory / abi / "include"
         include.mkdir(parents=True)
         (include / "hypercall_numbers.h").write_text(hypercalls.header_text(), encoding="ascii")

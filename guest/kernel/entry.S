@@ -8,9 +8,14 @@
  */
 #include "exception_table.h"
 #include "hypercall.h"
+#include "page.h"
 #include "probe.h"
 #include "ptrace.h"
 #include "segment.h"
+#include "vsyscall.h"
+
+#define EFLAGS_IF 0x200
+#define EFAULT 14
 
 	.text
 
@@ -69,7 +74,7 @@ system_call:
 	pushl $SYSCALL_VECTOR
 
 /* The vector stands where ES belongs, the error code where orig_eax does. */
-save_all:
+.macro save_registers
 	cld
 	pushl %ds
 	pushl %eax
@@ -91,6 +96,10 @@ save_all:
 	movl %eax, %es
 	movl %cr2, %esi
 	movl %esp, %ebx
+.endm
+
+save_all:
+	save_registers
 	hypercall HC_TRAP
 
 /*
@@ -154,6 +163,60 @@ bad_fs:
 bad_gs:
 	xorl %edi, %edi
 	jmp 2b
+
+/*
+ * SYSENTER comes here, with the TSS as its stack and nothing saved (vsyscall/sysenter.S). The word
+ * that the user's EBP points to, its own EBP, is the call's sixth argument. What SYSEXIT cannot
+ * bring back goes by iret: another place to return to, or another process.
+ */
+	.globl sysenter_entry
+sysenter_entry:
+	movl TSS_ESP0(%esp), %esp
+	pushl $USER_DS
+	pushl %ebp
+	pushfl
+	orl $EFLAGS_IF, (%esp)
+	pushl $USER_CS
+	pushl $SYSENTER_RETURN
+	cmpl $(PAGE_OFFSET - 3), %ebp
+	jae bad_sixth
+sixth_argument:
+	movl %ss:(%ebp), %ebp
+	pushl %eax
+	pushl $SYSCALL_VECTOR
+	save_registers
+	hypercall HC_TRAP
+	cmpl $SYSENTER_RETURN, PT_EIP(%esp)
+	jne restore_all
+	cmpl $USER_CS, PT_XCS(%esp)
+	jne restore_all
+	popl %ebx
+	popl %ecx
+	popl %edx
+	popl %esi
+	popl %edi
+	popl %ebp
+	popl %eax
+sysexit_ds:
+	popl %ds
+sysexit_es:
+	popl %es
+	addl $4, %esp
+	movl (%esp), %edx
+	movl 12(%esp), %ecx
+	sti
+	sysexit
+	may_fault sixth_argument, bad_sixth
+	may_fault sysexit_ds, bad_ds
+	may_fault sysexit_es, bad_es
+
+/* The call fails before it begins: a frame as of one that has ended. */
+bad_sixth:
+	movl $-EFAULT, %eax
+	pushl $-1
+	pushl $SYSCALL_VECTOR
+	save_registers
+	jmp restore_all
 
 /* void save_fpu(void *area): copies the state of the current process; it goes on with it. */
 	.globl save_fpu, save_fpu_fnsave

@@ -4,6 +4,10 @@
 #include "ptrace.h"
 #include "segment.h"
 
+#define MSR_IA32_SYSENTER_CS 0x174
+#define MSR_IA32_SYSENTER_ESP 0x175
+#define MSR_IA32_SYSENTER_EIP 0x176
+
 struct gate {
 	u16 offset_low, selector;
 	u8 zero, type;
@@ -21,7 +25,9 @@ extern u8 kernel_stack_top[];
 void system_call(void);
 void leave_user(void);
 void timer_interrupt(void);
+void sysenter_entry(void);
 void trap_init(void);
+void enable_sep_cpu(void);
 
 /* A vector without a gate raises #GP, as Linux's closed gates do for `int n` in ring 3. */
 struct gate idt[256];
@@ -70,4 +76,17 @@ void trap_init(void)
 
 	set_tss();
 	asm volatile("ltr %w0" : : "r"(TSS_SELECTOR));
+}
+
+static void wrmsr(u32 number, u32 value)
+{
+	asm volatile("wrmsr" : : "c"(number), "a"(value), "d"(0));
+}
+
+/* The stack of SYSENTER is the TSS itself: there the entry finds that of the current process. */
+void enable_sep_cpu(void)
+{
+	wrmsr(MSR_IA32_SYSENTER_CS, KERNEL_CS);
+	wrmsr(MSR_IA32_SYSENTER_ESP, (u32)&tss);
+	wrmsr(MSR_IA32_SYSENTER_EIP, (u32)sysenter_entry);
 }
