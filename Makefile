@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.stamp
 GUESTS := $(VENV)/guests.stamp
+DOCS := $(VENV)/docs.stamp
 PACKAGES := .packages/fetched.stamp
 GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
 	$(wildcard harness/conformance/*.py) harness/architecture.py harness/paging_modes.py \
@@ -14,10 +15,10 @@ GUEST_SOURCES := $(wildcard guest/*.py guest/*/*.[chS] guest/*/*.ld) \
 BUILD_REQUIRES := import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
-.PHONY: help demo test slow packages lint bench clean
+.PHONY: help demo test slow packages lint bench docs coverage-page clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15
 
 demo: $(GUESTS) ## boot the model, run a guest, compare every translation
 	$(BIN)/mmucheck boot
@@ -37,11 +38,19 @@ packages: $(GUESTS) ## try again to fetch the i386 programs that tests run
 lint: $(GUESTS) ## format, rules, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --preview $(wildcard *.md docs/*.md docs/*/*.md)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(GUESTS) $(PACKAGES) ## the benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-only
+
+docs: $(DOCS) coverage-page ## the documentation: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+coverage-page: $(INSTALLED) ## docs/coverage-of-the-book.md, from the tests' markers
+	$(BIN)/python -m tests.book.coverage
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) .packages build dist guest/built .benchmarks .hypothesis .import_linter_cache \
@@ -55,6 +64,10 @@ $(INSTALLED): pyproject.toml hatch_build.py
 	$(BIN)/python -c '$(BUILD_REQUIRES)' > $(VENV)/build-requires.txt
 	$(BIN)/python -m pip install --quiet --requirement $(VENV)/build-requires.txt
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,lint]'
+	touch $@
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[docs]'
 	touch $@
 
 $(GUESTS): $(INSTALLED) $(GUEST_SOURCES)

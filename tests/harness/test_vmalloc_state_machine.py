@@ -256,7 +256,7 @@ class VmallocMachine(RuleBasedStateMachine):
         assert lost == self._page_tables() - self.tables_at_boot, "frames were lost"
 
 
-TestVmalloc = pytest.mark.book("7.1", "7.2", "7.3", "7.4")(VmallocMachine.TestCase)
+TestVmalloc = pytest.mark.book("7.1", "7.2", "7.3")(VmallocMachine.TestCase)
 
 
 # -- planted faults ------------------------------------------------------------------------------
