@@ -117,10 +117,13 @@ class ElfLoader:
         self._note_layout(program, brk)
 
     def _elf_map(self, name: str, segment: Segment, file: int) -> None:
-        """Map the pages of the file that a segment lies in; one without a byte has none."""
+        """Map the pages of the file that a segment lies in.
+
+        One without a byte has none, unless it begins inside a page: that page is the file's, too.
+        """
         offset = segment.vaddr % PAGE_SIZE
         size = len(segment.data) + offset
-        if not segment.data:
+        if not size:
             return
         prot = sum(bit for flag, bit in _PROTECTION.items() if segment.flags & flag)
         flags = MAP_PRIVATE | MAP_DENYWRITE | MAP_EXECUTABLE | MAP_FIXED

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Final, NamedTuple
+from unittest.mock import patch
 
 from harness.cli import app
 
@@ -103,7 +104,8 @@ _COLOURING: Final = ("COLUMNS", "FORCE_COLOR", "CLICOLOR_FORCE")
 def _run_here(arguments: list[str], folder: Path) -> Ended:
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     status: object = 0
-    with redirect_stdout(printed), redirect_stderr(printed), chdir(folder):
+    plain = patch.dict(os.environ, _environment(), clear=True)
+    with plain, redirect_stdout(printed), redirect_stderr(printed), chdir(folder):
         try:
             app(arguments)
         except SystemExit as end:

@@ -105,7 +105,15 @@ def test_what_is_refused_leaves_one_line(machine: OneMachine, what: str) -> None
     assert "\n" not in refused
 
 
+STORE_TO_BSS = b"\xc6\x05\xfd\xa1\x04\x08\x01"
+"""``movb $1,0x0804a1fd``"""
+
 ENDS = {
+    "bss that begins inside a page of its own": (
+        code(STORE_TO_BSS + EXIT_7, Phdr(0x0804A1FD, b"", 0x1FD, flags=6, memsz=0x3000)),
+        7,
+        0,
+    ),
     "a sound program": (code(EXIT_7), 7, 0),
     "entry at the last byte": (code(EXIT_7, e_entry=CODE + len(EXIT_7) - 1), 0, 11),
     "no memory at all below the text": (code(b"\xa1\0\0\0\0"), 0, 11),
