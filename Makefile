@@ -46,7 +46,7 @@ bench: $(GUESTS) $(PACKAGES) ## the benchmarks
 	$(BIN)/python -m pytest benchmarks --benchmark-only
 
 docs: $(DOCS) coverage-page ## the documentation: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html"
 
 coverage-page: $(INSTALLED) ## docs/coverage-of-the-book.md, from the tests' markers

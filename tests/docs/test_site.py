@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The site builds strictly, needs no network, and lists every page."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+TOOLS = ("mkdocs", "material", "mkdocstrings")
+missing = [name for name in TOOLS if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}: make docs installs them"),
+    pytest.mark.xdist_group("site"),
+]
+REMOTE = re.compile(
+    r"""(?:<(?:script|img|iframe)[^>]*\ssrc|<link[^>]*\shref)=["']?(?:https?:)?//"""
+)
+
+
+def build(clone: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=clone,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("docs") / "site"
+    done = build(ROOT, directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 20
+    assert [str(page) for page in pages if REMOTE.search(page.read_text(encoding="utf-8"))] == []
+    styles = "".join(style.read_text(encoding="utf-8") for style in site.rglob("*.css"))
+    assert not re.search(r"@import|url\(['\"]?https?:", styles)
+
+
+def test_a_remote_script_would_be_seen() -> None:
+    assert REMOTE.search('<script async src="https://example.org/x.js">')
+    assert REMOTE.search('<link rel="stylesheet" href="//example.org/x.css">')
+    assert not REMOTE.search('<a href="https://example.org/">')
+
+
+def test_the_reference_has_the_docstrings(site: Path) -> None:
+    text = (site / "reference" / "kernel.html").read_text(encoding="utf-8")
+    assert "The memory manager of one machine" in text
+    assert 'id="kernel_model.kernel.Kernel.start_kernel"' in text
+    assert ":class:" not in text
+
+
+def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
+    """The same settings, on a site of one page."""
+    (tmp_path / "docs").mkdir()
+    for name in ("site.css", "sphinx_roles.py", "vendor"):
+        source = ROOT / "docs" / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, tmp_path / "docs" / name)
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[0]
+    (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
+    (tmp_path / "docs" / "index.md").write_text("[there](nowhere.md)\n", encoding="utf-8")
+    done = build(tmp_path, tmp_path / "site")
+    assert done.returncode != 0
+    assert "nowhere.md" in done.stderr
