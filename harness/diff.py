@@ -39,7 +39,7 @@ from harness.readings import intent as intents
 from harness.readings.cpu_mmu import ask_mmu
 from harness.readings.cpu_probe import LeftOut, ProbeTrapped, access_pages
 from harness.readings.probe_place import NoPlace
-from harness.readings.reading import Reading, disagree, read_pages
+from harness.readings.reading import AFTER_FLUSH, Reading, disagree, read_pages
 from harness.readings.spec import SpecView, mmu_features
 from harness.verdict import Finding, Verdict, Witness, findings
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT
@@ -48,7 +48,6 @@ from kernel_model.image import SWAPPER_PG_DIR
 __all__ = ["Report", "diff", "diff_image", "remember"]
 
 _KERNEL: Final = PAGE_OFFSET >> PAGE_SHIFT
-AFTER_FLUSH: Final = "cpu after a flush"
 
 _last_walks: "WeakKeyDictionary[Machine, dict[int, Mappings]]" = WeakKeyDictionary()
 """What each machine's address spaces looked like when they were last compared."""

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The comparison for a memory image: what the architecture and the CPU make of its tables.
+"""The comparison without a kernel model: what the architecture and the CPU make of the tables.
 
-There is no kernel model here, hence no intent, and nothing of the image is run: the MMU is asked.
-With a list of known translations both must say exactly what it lists, no page more or less.
+There is no intent here, and nothing of the guest is run: the MMU is asked. With a list of known
+translations both must say exactly what it lists, no page more or less. :func:`diff_image` does
+so for a memory image, on a CPU made for it; :func:`diff_tables` for whatever a CPU has loaded,
+its TLB as it stands: what it answers otherwise after a flush was a missing flush.
 
 Mapped frames outside RAM are devices, and no error. Reserved bits of a PDPTE are a matter of
 the load of CR3: they are noted, and tolerated. A table outside RAM is a finding: the image is
@@ -40,13 +42,13 @@ from harness.progress import Meter
 from harness.readings.cpu_mmu import ask_mmu
 from harness.readings.cpu_probe import LeftOut
 from harness.readings.probe_place import frames_in_ram
-from harness.readings.reading import QUESTIONS, disagree, read_pages
+from harness.readings.reading import AFTER_FLUSH, QUESTIONS, Reading, disagree, read_pages
 from harness.readings.spec import SpecView, mmu_features
 from harness.verdict import Finding, Verdict, Witness, findings
 from kernel_model.config import CPU_MODELS
 from kernel_model.ram import Ram
 
-__all__ = ["cpu_for_image", "diff_image", "expected_pages"]
+__all__ = ["cpu_for_image", "diff_image", "diff_tables", "expected_pages"]
 
 EXPECTED: Final = "list"
 MAX_NOTES: Final = 20
@@ -70,13 +72,34 @@ def diff_image(
 
     Without a ``cpu_model`` the CPU is one that has what the registers turn on.
     """
+    return diff_tables(
+        cpu_for_image(ram, registers, cpu_model),
+        expectation,
+        exhaustive=exhaustive,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def diff_tables(
+    cpu: Cpu,
+    expectation: Expectation | None = None,
+    *,
+    subject: str = "Memory image",
+    exhaustive: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare spec, CPU and the list of translations over the tables that ``cpu`` has loaded.
+
+    Afterwards its TLB has been flushed.
+    """
     began = time.perf_counter()
     meter = Meter(progress)
-    cpu = cpu_for_image(ram, registers, cpu_model)
-    compared = _Comparison(SpecView(ram, registers, mmu_features(cpu)), expectation)
+    compared = _Comparison(SpecView(cpu.ram, cpu.control, mmu_features(cpu)), expectation)
     compared.ask(cpu, compared.choose_pages(exhaustive, seed), meter)
     meter.finish()
-    return compared.report(cpu.model, time.perf_counter() - began)
+    return compared.report(f"{subject}, {cpu.model}", time.perf_counter() - began)
 
 
 def cpu_for_image(ram: Ram, registers: ControlRegisters, cpu_model: str | None) -> Cpu:
@@ -159,16 +182,24 @@ class _Comparison:
         return pages_to_ask(self.spec.pages, each, seed, self.unlisted, self.absent)
 
     def ask(self, cpu: Cpu, pages: I64, meter: Meter) -> None:
-        """Ask the MMU. Its TLB is fresh: whatever differs is the emulator's."""
-        self.asked = ask_mmu(cpu, pages, meter)
+        """Ask the MMU, and again after a flush where it is wrong."""
+        # An absent page is not cached: asking about it evicts no stale translation of another.
+        absent = pages[self.spec.pages.rights[pages] == 0] if len(pages) < PAGES else pages[:0]
+        self.asked = ask_mmu(cpu, pages, meter, absent)
         self.said = self.spec.reading(pages)
+        wrong = pages[disagree(self.asked.answers, self.said.answers).any(axis=0)]
+        cpu.flush_tlb_global()
+        again = ask_mmu(cpu, wrong, meter)
+        self.flushed = Reading(AFTER_FLUSH, again.pages, again.answers)
+        still = disagree(again.answers, self.said.at(wrong)).any(axis=0)
+        self.stale, self.refused = wrong[~still], wrong[still]
 
     def _findings(self) -> Iterator[Finding]:
-        pages, walker = self.asked.pages, self.spec.walk
+        walker = self.spec.walk
         said = Witness(self.said, self.spec.pages.rights)
-        asked = Witness(self.asked)
-        refused = pages[disagree(self.asked.answers, self.said.answers).any(axis=0)]
-        yield from findings(Verdict.EMULATOR_BUG, refused, said, asked, (), walker)
+        asked, flushed = Witness(self.asked), Witness(self.flushed)
+        yield from findings(Verdict.MISSING_FLUSH, self.stale, said, asked, (flushed,), walker)
+        yield from findings(Verdict.EMULATOR_BUG, self.refused, said, flushed, (), walker)
         if self.listed is None:
             lost = np.flatnonzero(self.spec.pages.rights == RIGHT_BAD_TABLE)
             silent = Witness(self.spec.reading(lost))
@@ -186,7 +217,7 @@ class _Comparison:
             return finding
         return replace(finding, remark=f"page of {said:#x} bytes, the list has {listed:#x}")
 
-    def report(self, model: str, seconds: float) -> Report:
+    def report(self, subject: str, seconds: float) -> Report:
         found = self._findings()
         kept = list(islice(found, MAX_FINDINGS))
         mapped = self.spec.pages.pfn[self.spec.pages.pfn >= 0]
@@ -196,7 +227,7 @@ class _Comparison:
         if self.listed is not None:
             questions[EXPECTED] = len(self.asked.pages) * len(QUESTIONS)
         return Report(
-            subject=f"Memory image, {model}, {mode}, CR3 {self.spec.registers.cr3:#x}",
+            subject=f"{subject}, {mode}, CR3 {self.spec.registers.cr3:#x}",
             pages=PAGES,
             mapped=len(mapped),
             asked=len(self.asked.pages),

@@ -26,7 +26,7 @@ from typing import Final
 from harness.elf_headers import BadElf, Headers, ProgramHeader
 from kernel_model.ram import PAGE_SIZE, Ram
 
-__all__ = ["BadElf", "ElfImage", "Segment", "SegmentFlags", "Tls", "load_elf"]
+__all__ = ["BadElf", "ElfImage", "Segment", "SegmentFlags", "Tls", "load_elf", "load_symbols"]
 
 TASK_SIZE: Final = 0xC0000000
 KERNEL_START: Final = 0xC0106000
@@ -189,7 +189,7 @@ def load_elf(source: Path | bytes, name: str | None = None, *, ram: int = MAX_BY
         entry=headers.entry,
         ring=ring,
         segments=segments,
-        symbols=_symbols(headers, keep_absolute=not movable),
+        symbols=load_symbols(headers, keep_absolute=not movable),
         position_independent=movable,
         tls=_tls(headers, segments),
         phdr_vaddr=_phdr_vaddr(headers, segments),
@@ -382,7 +382,7 @@ def _phdr_vaddr(headers: Headers, segments: tuple[Segment, ...]) -> int | None:
     return None
 
 
-def _symbols(headers: Headers, *, keep_absolute: bool) -> dict[str, int]:
+def load_symbols(headers: Headers, *, keep_absolute: bool = True) -> dict[str, int]:
     """Defined symbols by name. Absolute ones do not move with a static-PIE and are left out."""
     table, names = _symbol_table(headers)
     local: dict[str, int] = {}

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A list of known translations, from an ``.npz`` file: what ``--expect`` compares with.
+"""A list of known translations, written down or from a file: what ``--expect`` compares with.
+
+In Python it is a list of :class:`Maps`, made an :class:`Expectation` by :func:`expected`.
 
 The file is numpy's zip of arrays. ``va``, ``pa``, ``size`` and ``rights`` have one row for every
 mapping there is; ``absent``, if given, lists addresses that translate to nothing. The arrays
@@ -12,6 +14,7 @@ What can fail: any flaw of the file or its rows is one line of
 
 import io
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,6 +58,56 @@ class Expectation:
 
     def __len__(self) -> int:
         return len(self.va)
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """``size`` bytes at ``va`` translate to those at ``pa``, by pages of ``page_size`` bytes.
+
+    Ring 0 may read them. ``write`` and ``user`` are what all levels of the walk grant together;
+    ``execute`` counts where the CPU has NX.
+    """
+
+    va: int
+    pa: int
+    size: int = 4096
+    write: bool = False
+    user: bool = False
+    execute: bool = True
+    page_size: int = 4096
+
+    @property
+    def rights(self) -> int:
+        granted = RIGHT_WRITE if self.write else 0
+        granted |= RIGHT_USER if self.user else 0
+        return granted | (0 if self.execute else RIGHT_NO_EXECUTE)
+
+
+def expected(mappings: Iterable[Maps], absent: Iterable[int] = ()) -> Expectation:
+    """Exactly ``mappings`` and nothing else; the CPU is asked about each of ``absent``, too.
+
+    :raises BadInput: for addresses that are not aligned, or two mappings of one page.
+    """
+    rows: list[tuple[int, int, int, int]] = []
+    for mapping in mappings:
+        step = mapping.page_size
+        if mapping.size < 1 or step < 1 or mapping.size % step:
+            raise BadInput(f"{mapping}: size must be a multiple of page_size")
+        for offset in range(0, mapping.size, step):
+            rows.append((mapping.va + offset, mapping.pa + offset, step, mapping.rights))
+    columns = np.array(sorted(rows), np.uint64).reshape(-1, 4).T
+    arrays = dict(zip(("va", "pa", "size", "rights"), columns, strict=True))
+    where = Path("expect")
+    _check_rows(where, arrays)
+    gone = np.array(list(absent), np.uint64)
+    _check_absent(where, arrays, gone)
+    return Expectation(
+        va=arrays["va"].astype(np.uint32),
+        pa=arrays["pa"],
+        size=arrays["size"].astype(np.uint32),
+        rights=arrays["rights"].astype(np.uint16),
+        absent=np.sort(gone).astype(np.uint32),
+    )
 
 
 def read_expectation(path: Path) -> Expectation:

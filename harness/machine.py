@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from harness import cpu as cpus
 from harness.architecture import PF_FETCH, PF_USER, PF_WRITE, Access, Ring
-from harness.cpu import Stop, StopReason
+from harness.cpu import Cpu, Stop, StopReason
 from harness.crash import CrashReport, crash_report
 from harness.elf import ElfImage, load_elf
 from harness.guests import guest_path
@@ -35,6 +35,7 @@ from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
 from kernel_model.kernel import Kernel
+from kernel_model.ram import Ram
 from kernel_model.structs import Abi
 from kernel_model.structs.header import VARIANTS
 
@@ -78,6 +79,9 @@ class GuestStopped(MmucheckError):
         self.reason = reason
 
 
+CpuFactory = Callable[[Ram, str], Cpu]
+"""Makes a CPU of a model over RAM; see :mod:`harness.backends`."""
+
 TrapHandler = Callable[[Any, int, int, int], None]
 """``(regs, vector, error_code, cr2)``; ``regs`` is the ``struct pt_regs`` on the kernel stack."""
 
@@ -93,7 +97,7 @@ class Machine:
         kernel: Kernel | None = None,
         *,
         image: Path | None = None,
-        cpu: str = "unicorn",
+        cpu: str | CpuFactory = "unicorn",
         limits: Limits | None = None,
     ) -> None:
         self.kernel = kernel or Kernel()
@@ -106,7 +110,10 @@ class Machine:
         self.guest: ElfImage = load_elf(path)
         if self.guest.ring != 0:
             raise BadInput(f"{path}: linked for ring 3; a machine needs a ring-0 image")
-        self.cpu = cpus.create(self.ram, config.cpu_model, cpu)
+        if isinstance(cpu, str):
+            self.cpu = cpus.create(self.ram, config.cpu_model, cpu)
+        else:
+            self.cpu = cpu(self.ram, config.cpu_model)
         self.cpu.on_hypercall = self._hypercall
         self.cpu.on_out = self._out
         self.console = bytearray()

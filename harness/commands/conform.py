@@ -48,6 +48,14 @@ def conform(
             help="190,000 cases in seconds, or the whole product: millions, in minutes.",
         ),
     ] = SuiteName.QUICK,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="MODULE:FACTORY",
+            help="Test a CPU of yours instead: an object like Cpu or Subject.",
+        ),
+    ] = None,
     case: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,6 +87,8 @@ def conform(
     output = Output(json)
     names = list(dict.fromkeys(cpu or [CpuName.UNICORN]))
     chosen = _chosen(case or [])
+    if backend and cpu:
+        raise BadInput("--backend names the CPU already: leave out --cpu")
 
     from harness.conformance.matrix import run_matrix
     from harness.conformance.report import report_tables, summary
@@ -93,7 +103,7 @@ def conform(
     try:
         with output.progress() as progress:
             for name in names:
-                subjects.append(_subject(name))
+                subjects.append(_backend(backend) if backend else _subject(name))
             report = run_matrix(title, subjects, parts, Meter(progress), complete=not chosen)
     finally:
         for subject in subjects:
@@ -114,6 +124,12 @@ def _subject(name: CpuName) -> "Subject":
     from harness.conformance.subject import UnicornSubject
 
     return UnicornSubject()
+
+
+def _backend(text: str) -> "Subject":
+    from harness.backends import load_backends
+
+    return load_backends([text], "--backend").make_subject()
 
 
 def _chosen(texts: list[str]) -> "list[tuple[Mode, Cases]]":

@@ -89,18 +89,18 @@ class MachineOptions:
         ),
     ] = "0"
 
-    def config(self) -> KernelConfig:
-        """The configuration these options mean.
+    def config(self, prefix: str = "--") -> KernelConfig:
+        """The configuration these options mean; ``prefix`` makes their names in messages.
 
         :raises BadInput: if one is malformed or no machine could boot with them.
         """
         return KernelConfig(
-            ram=parse_size(self.ram, "--ram", maximum=MAX_RAM),
+            ram=parse_size(self.ram, f"{prefix}ram", maximum=MAX_RAM),
             release=self.kernel,
             highmem=self.highmem,
             cpu_model=self.cpu_model or USUAL_MODEL,
-            nodes=parse_number(self.nodes, "--nodes"),
-            nr_cpus=parse_number(self.cpus, "--cpus"),
+            nodes=parse_number(self.nodes, f"{prefix}nodes"),
+            nr_cpus=parse_number(self.cpus, f"{prefix}cpus"),
         )
 
     def seed_number(self) -> int:

@@ -42,10 +42,14 @@ class Finding:
     """Mode, control bits, entries, access, ring, in symbols."""
     differences: tuple[str, ...]
     count: int
+    field: str = ""
+    """The first one that is wrong, of :data:`~harness.conformance.check.FIELDS`."""
+    option: str = ""
+    """What names the CPU to ``mmucheck conform``; by itself its name."""
 
     @property
     def command(self) -> str:
-        return f"mmucheck conform --cpu {self.cpu} --case {self.case}"
+        return f"mmucheck conform {self.option or f'--cpu {self.cpu}'} --case {self.case}"
 
     def __str__(self) -> str:
         return f"{self.setting}: {'; '.join(self.differences)}"
@@ -106,6 +110,7 @@ def findings(cpu: str, cases: Cases, left: Any, checked: Checked) -> Iterator[Fi
             setting_text(cases[row]),
             tuple(_differences(row, int(left[row]), checked)),
             int(counts[kind]),
+            FIELDS[(int(left[row]) & -int(left[row])).bit_length() - 1],
         )
 
 

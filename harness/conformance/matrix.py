@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.conformance import layout
-from harness.conformance.cases import Cases
+from harness.conformance.cases import Cases, case_text
 from harness.conformance.check import BATCH_FIELDS, FIELDS, Checked, check
 from harness.conformance.divergences import Divergence, explain_known, known_for, names_of
 from harness.conformance.findings import Finding, findings
@@ -29,6 +29,8 @@ U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.uint32]
 
 MAX_FINDINGS: Final = 24
+MAX_LISTED: Final = 200
+"""Failing cases that a result names."""
 _UNWRITTEN: Final = 0xEE
 _FACTORS: Final = np.array(
     [
@@ -52,6 +54,8 @@ class CpuResult:
     known: dict[str, int] = field(default_factory=dict)
     gone: tuple[Divergence, ...] = ()
     findings: list[Finding] = field(default_factory=list)
+    failing_cases: list[str] = field(default_factory=list)
+    """The first of them, as ``--case`` takes them."""
     either: int = 0
     cached: int = 0
     seconds: float = 0.0
@@ -78,6 +82,7 @@ class CpuResult:
             ],
             "gone_divergences": [_divergence_json(entry) for entry in self.gone],
             "findings": [finding.as_json() for finding in self.findings],
+            "failing_cases": self.failing_cases,
             "either_allowed": self.either,
             "answered_by_tlb": self.cached,
             "guest_seconds": self.seconds,
@@ -212,6 +217,9 @@ def run_part(
     if failing:
         left = _narrowed(subject, mode, placed.cases, left)
     result.findings += findings(subject.name, placed.cases, left, checked)
+    room = MAX_LISTED - len(result.failing_cases)
+    listed = np.flatnonzero(left)[: max(room, 0)]
+    result.failing_cases += [case_text(placed.cases[row]) for row in listed]
     if memory is not None:
         memory.cases.append(_numbered(placed.cases))
         memory.deviations.append(_deviations(checked))

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from harness.conformance import layout
-from harness.cpu import Stop
+from harness.cpu import Cpu, Stop
 from harness.cpu.unicorn_cpu import UnicornCpu
 from harness.elf import load_elf
 from harness.guests import guest_path
@@ -78,12 +78,11 @@ def stamp_high_frames(high: Any) -> None:
 
 
 class UnicornSubject:
-    """The guest on Unicorn. ``cpu`` may be one that misbehaves."""
+    """The guest on Unicorn. ``cpu`` may be one that misbehaves, or another altogether."""
 
-    name = "unicorn"
-
-    def __init__(self, cpu: UnicornCpu | None = None) -> None:
-        self.cpu = cpu or UnicornCpu(conformance_ram(), MODEL)
+    def __init__(self, cpu: Cpu | None = None) -> None:
+        self.name = "unicorn"
+        self.cpu: Cpu = cpu or UnicornCpu(conformance_ram(), MODEL)
         ram = self.cpu.ram
         for start, end in layout.DATA_ONLY:
             self.cpu.never_execute(start, end)

@@ -10,7 +10,7 @@ Combinations that differ only where no walk looks are no cases: :func:`_legal`.
 and flush. Nothing here can fail.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -53,10 +53,12 @@ _BIT_32: Final = {4: 1 << 13, 8: 1 << 32}
 _LARGE_PAT: Final = 1 << 12
 
 
-def suite(name: str, features: MmuFeatures) -> Iterator[tuple[Mode, Cases]]:
+def suite(
+    name: str, features: MmuFeatures, modes: Collection[Mode] = MODES
+) -> Iterator[tuple[Mode, Cases]]:
     """The cases of suite ``name``, mode by mode, in parts of at most ``layout.MAX_CASES``."""
     for number, mode in enumerate(MODES):
-        if not _offered(mode, features):
+        if mode not in modes or not _offered(mode, features):
             continue
         for part in _mode_cases(number, mode, features, name == FULL):
             cases = _legal(part, mode.shape(features))

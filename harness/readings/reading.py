@@ -26,6 +26,8 @@ from harness.mmu_faults import error_code_text
 FAULT: Final = -1
 UNSAID: Final = -2
 ASTRAY: Final = -3
+AFTER_FLUSH: Final = "cpu after a flush"
+"""The name of the reading of a CPU that was asked again."""
 _CODED: Final = -16
 """A fault with error code c is ``_CODED - c``."""
 

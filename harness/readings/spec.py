@@ -30,11 +30,15 @@ _PDPTE_SHIFT: Final = 30
 
 
 def mmu_features(cpu: Cpu) -> MmuFeatures:
-    """What the MMU of ``cpu`` offers: the spec is read with the CPU's own features."""
+    """What the MMU of ``cpu`` offers: the spec is read with the CPU's own features.
+
+    One with another width than Unicorn's says so in an attribute ``physical_bits``.
+    """
     from harness.cpu.unicorn_cpu import PHYSICAL_BITS
 
     features = CPU_MODELS[cpu.model]
-    return MmuFeatures(physical_bits=PHYSICAL_BITS, nx=features.nx, pge=features.pge)
+    width = getattr(cpu, "physical_bits", PHYSICAL_BITS)
+    return MmuFeatures(physical_bits=width, nx=features.nx, pge=features.pge)
 
 
 class SpecView:
