@@ -2,10 +2,10 @@
 """Kernels and CPUs of the user's own in the place of ours: ``module:factory``.
 
 What a factory makes is told by the name of its first parameter: ``config`` makes a kernel
-(``KernelConfig`` -> :class:`~kernel_model.kernel.Kernel` or its like), ``ram`` a CPU (``Ram``, model
--> :class:`~harness.cpu.interface.Cpu`); a factory that needs nothing makes a
-:class:`~harness.conformance.subject.Subject` for the conformance matrix. So a subclass of
-``Kernel`` or of ``UnicornCpu`` is a factory as it stands.
+(:class:`~kernel_model.kernel.Kernel` or its like, of a ``KernelConfig``), ``ram`` a CPU
+(:class:`~harness.cpu.interface.Cpu`, over a ``Ram``, of a model); a factory that needs nothing
+makes a :class:`~harness.conformance.subject.Subject` for the conformance matrix. So a subclass
+of ``Kernel`` or of ``UnicornCpu`` is a factory as it stands.
 
 What can fail: :class:`~kernel_model.errors.BadInput`, one line that says what to give.
 """
@@ -38,8 +38,8 @@ class Backends:
     kernel: Callable[[KernelConfig], Any] = Kernel
     cpu: Callable[[Ram, str], Cpu] = create
     subject: Callable[[], Subject] | None = None
-    names: tuple[str, ...] = ()
-    """As they were given."""
+    cpu_name: str = ""
+    """What was given for ``cpu`` or ``subject``."""
 
     def make_subject(self, cpu: str = "unicorn") -> Subject:
         """The CPU for the matrix: the user's, or ours of the name ``cpu``."""
@@ -73,8 +73,10 @@ def load_backends(texts: Iterable[str], option: str) -> Backends:
     backends = OURS
     for text in texts:
         factory = _load(text, option)
-        backends = replace(backends, **{_kind(factory, text, option): factory})
-        backends = replace(backends, names=(*backends.names, text))
+        kind = _kind(factory, text, option)
+        backends = replace(backends, **{kind: factory})
+        if kind != "kernel":
+            backends = replace(backends, cpu_name=text)
     return backends
 
 

@@ -22,15 +22,15 @@ from harness.concerned import (
 from harness.conformance.flags import bits_text
 from harness.diff_report import Report
 from harness.machine import GuestDied, Machine
-from harness.mmu_faults import UnsupportedPaging
-from harness.mmu_spec import walk
+from harness.mmu_faults import PageFault, UnsupportedPaging
+from harness.mmu_spec import Walk, walk
 from harness.monitors.entry_writers import EntryWriters, Writer, kernel_functions
-from harness.readings.reading import QUESTIONS
-from harness.verdict import Finding
+from harness.readings.reading import QUESTIONS, Question
+from harness.verdict import Finding, entry_of
 from kernel_model.errors import KernelFault, MmucheckError
 from kernel_model.ram import Ram
 
-__all__ = ["Failure", "GuestCrashed", "Mismatch", "failure_of"]
+__all__ = ["Failure", "GuestCrashed", "Mismatch", "about_address", "failure_of"]
 
 _IN_FULL: Final = 3
 """Findings that are told with everything; the others get a line."""
@@ -167,26 +167,37 @@ class _Teller:
             said = str(answer).removeprefix(answer.reading).strip()
             yield f"  {answer.reading:<{width}}  {said:<32}  {answer_source(answer)}".rstrip()
         yield ""
-        yield from self._entry(finding)
-        if region:
-            yield f"  kernel  {region.functions} (book {region.book})"
-        yield f"  manual  {MANUAL}, {section_of(finding)}"
-
-    def _entry(self, finding: Finding) -> Iterator[str]:
-        """The entry that decides, its writer, and the walk that comes to it."""
-        if finding.entry is not None:
-            yield f"  entry   {finding.entry}"
-            writer = self._writers.last(finding.entry.paddr) if self._writers else None
-            if writer is not None:
-                yield from _written(writer, finding.entry.value)
         if finding.remark:
             yield f"  remark  {finding.remark}"
         question = finding.questions[0] if finding.questions else QUESTIONS[0]
-        lines = walk_lines(
-            self._ram, self._control, finding.va, question.access, question.ring
-        )
+        yield from self.about(finding.va, question.access, question.ring, section_of(finding))
+
+    def about(self, va: int, access: Access, ring: Ring, section: str = "") -> Iterator[str]:
+        """The entry that decides, its writer, the walk to it, and what all that concerns."""
+        found = self._walk(va, access, ring)
+        if isinstance(found, Walk):
+            entry = entry_of(lambda *_: found, va, Question(ring, access))
+            if entry is not None:
+                yield f"  entry   {entry}"
+                writer = self._writers.last(entry.paddr) if self._writers else None
+                if writer is not None:
+                    yield from _written(writer, entry.value)
+            if isinstance(found.fault, PageFault):
+                section = section or section_of_error_code(found.fault.error_code)
+        lines = str(found).splitlines()
         yield f"  walk    {lines[0]}"
         yield from (f"        {line}" for line in lines[1:])
+        if self._kernel is not None:
+            region = region_of(self._kernel, va)
+            yield f"  kernel  {region.functions} (book {region.book})"
+        if section:
+            yield f"  manual  {MANUAL}, {section}"
+
+    def _walk(self, va: int, access: Access, ring: Ring) -> Walk | UnsupportedPaging:
+        try:
+            return walk(self._ram, self._control, va, access, ring)
+        except UnsupportedPaging as error:
+            return error
 
 
 def _written(writer: Writer, found: int) -> Iterator[str]:
@@ -201,14 +212,19 @@ def _written(writer: Writer, found: int) -> Iterator[str]:
         )
 
 
-def walk_lines(
-    ram: Ram, control: ControlRegisters, va: int, access: Access, ring: Ring
+def about_address(
+    subject: Any,
+    va: int,
+    access: Access,
+    ring: Ring,
+    mm: int | None = None,
+    section: str = "",
 ) -> list[str]:
-    """The reference walk, a line an entry."""
-    try:
-        return walk(ram, control, va, access, ring).describe().splitlines()
-    except UnsupportedPaging as error:
-        return [str(error)]
+    """Everything about one address of ``subject`` (``ram``, ``cpu``, perhaps ``kernel``).
+
+    ``section`` is that of the manual, if it is known already.
+    """
+    return list(_Teller(subject, mm).about(va, access, ring, section))
 
 
 def size_text(length: int) -> str:
@@ -217,5 +233,3 @@ def size_text(length: int) -> str:
         if length % unit == 0 and length >= unit:
             return f"{length // unit} {name}"
     return f"{length} bytes"
-
-

@@ -123,8 +123,7 @@ def merged(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "suite": parts[0]["suite"] if parts else "",
         "cpus": cpus,
         "chunks": [
-            {key: part[key] for key in ("chunk", "cpu", "ok", "cases", "failing")}
-            for part in parts
+            {key: part[key] for key in ("chunk", "cpu", "ok", "cases", "failing")} for part in parts
         ],
     }
 

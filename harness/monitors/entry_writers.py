@@ -96,8 +96,8 @@ def _calls(frame: FrameType | None) -> tuple[Call, ...]:
 def kernel_functions(calls: tuple[Call, ...]) -> str:
     """``do_anonymous_page() <- handle_mm_fault(), mm/memory.c``, the innermost first.
 
-    Methods that are no function of the kernel are left out: those that begin with an underscore
-    and that the docstring of their module does not name.
+    Functions that the docstring of their module does not name are none of the kernel's, and left
+    out; but the innermost stays unless it begins with an underscore.
     """
     named: list[str] = []
     source = ""
@@ -105,7 +105,7 @@ def kernel_functions(calls: tuple[Call, ...]) -> str:
         name = code.co_name.lstrip("_")
         text = getattr(sys.modules.get(module), "__doc__", None) or ""
         known = re.search(rf"\b_*{re.escape(name)}\(\)", text)
-        if not known and code.co_name.startswith(("_", "<")):
+        if not known and (named or code.co_name.startswith(("_", "<"))):
             continue
         if name not in (text[:-2] for text in named):
             named.append(f"{name}()")

@@ -6,19 +6,25 @@ since the last look (:mod:`harness.monitors.frames`): it is walked by the specif
 the CPU's MMU. ``full`` also compares the whole address space, intent against specification, when
 a process is made, begins a program, or ends.
 
-What can fail is what this is for: :class:`CheckFailed` names the page and what each one says.
+What can fail is what this is for: :class:`CheckFailed` names the page, what each one says, whose
+fault that is, and everything about the entry.
 """
 
 import enum
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from harness.architecture import Access, Ring
+from harness.concerned import FLUSHES
+from harness.failures import about_address
+from harness.machine import Machine
 from harness.mappings import PAGE_SHIFT, RIGHT_PRESENT, RIGHT_WRITE
 from harness.mmu_spec import walk
 from harness.readings.intent import contradicts, intended_space
 from harness.readings.spec import SpecView, mmu_features
+from harness.verdict import Verdict
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import MmucheckError
 
@@ -38,7 +44,17 @@ class Check(enum.StrEnum):
 
 
 class CheckFailed(MmucheckError):
-    """The readings of a page differ: somebody is wrong."""
+    """The readings of a page differ: somebody is wrong.
+
+    ``verdict`` says who, ``va`` where; the message has the walk and the writer of the entry.
+    """
+
+    def __init__(self, verdict: Verdict, va: int, headline: str, more: Iterable[str] = ()) -> None:
+        lines = [f"{verdict.value.upper()}: {verdict.sentence}", headline, "", *more]
+        super().__init__("\n".join(lines).rstrip())
+        self.verdict = verdict
+        self.va = va
+        self.headline = f"{verdict.value}: {headline}"
 
 
 class Checker:
@@ -47,7 +63,6 @@ class Checker:
     def __init__(self, linux: "Linux", check: Check) -> None:
         self._linux = linux
         self._machine = linux.machine
-        self._ledger = linux.machine.ledger
         self.check = check
         self.pages = 0
         self.spaces = 0
@@ -56,26 +71,7 @@ class Checker:
         """Look at the pages of the current process that have changed."""
         if self.check is Check.NONE or not process.mm:
             return
-        pgd = process.pgd
-        changed = self._ledger.take_changed(pgd)
-        with self._machine.cpu.asking():
-            for page in changed[changed < _FIRST_KERNEL_PAGE].tolist():
-                self._page(pgd, page)
-
-    def _page(self, pgd: int, page: int) -> None:
-        self.pages += 1
-        pfn, rights = self._ledger.meaning(pgd, page)
-        va, cpu = page << PAGE_SHIFT, self._machine.cpu
-        for access, needed in ((Access.READ, RIGHT_PRESENT), (Access.WRITE, RIGHT_WRITE)):
-            meant = pfn << PAGE_SHIFT if rights & needed and pfn >= 0 else None
-            spec = walk(self._machine.ram, cpu.control, va, access, Ring.USER).paddr
-            seen = cpu.translate(va, access, Ring.USER)
-            if not meant == spec == seen:
-                said = ", ".join(
-                    f"{name} {'a fault' if paddr is None else f'{paddr:#x}'}"
-                    for name, paddr in (("intent", meant), ("spec", spec), ("cpu", seen))
-                )
-                raise CheckFailed(f"{va:#010x} of {pgd:#x}, user {access.value}: {said}")
+        self.pages += compare_changed(self._machine, process.pgd)
 
     def whole_space(self, process: "Process") -> None:
         """Compare all of the current process's address space, by tables alone."""
@@ -89,5 +85,64 @@ class Checker:
         if len(wrong):
             va = int(wrong[0]) << PAGE_SHIFT
             raise CheckFailed(
-                f"{len(wrong)} pages of {pgd:#x} do not hold what is meant, the first {va:#010x}"
+                Verdict.MODEL_BUG,
+                va,
+                f"{len(wrong)} pages of {pgd:#x} do not hold what is meant, the first {va:#010x}",
+                about_address(machine, va, Access.READ, Ring.USER),
             )
+
+
+def compare_changed(machine: Machine, pgd: int) -> int:
+    """Compare the readings of the user pages that were announced as changed since the last time.
+
+    ``pgd`` is the page directory that CR3 has. Returns how many pages these were.
+
+    :raises CheckFailed: at the first one whose readings differ.
+    """
+    changed = machine.ledger.take_changed(pgd)
+    pages = changed[changed < _FIRST_KERNEL_PAGE].tolist()
+    differing: tuple[int, Access, tuple[int | None, ...]] | None = None
+    with machine.cpu.asking():
+        for page in pages:
+            differing = differing or _differing(machine, pgd, page)
+    if differing is not None:
+        raise _failed(machine, pgd, *differing)
+    return len(pages)
+
+
+def _differing(
+    machine: Machine, pgd: int, page: int
+) -> tuple[int, Access, tuple[int | None, ...]] | None:
+    """An access to the page about which intent, specification and CPU differ, with what each
+    says."""
+    pfn, rights = machine.ledger.meaning(pgd, page)
+    va, cpu = page << PAGE_SHIFT, machine.cpu
+    for access, needed in ((Access.READ, RIGHT_PRESENT), (Access.WRITE, RIGHT_WRITE)):
+        meant = pfn << PAGE_SHIFT if rights & needed and pfn >= 0 else None
+        spec = walk(machine.ram, cpu.control, va, access, Ring.USER).paddr
+        seen = cpu.translate(va, access, Ring.USER)
+        if not meant == spec == seen:
+            return va, access, (meant, spec, seen)
+    return None
+
+
+def _failed(
+    machine: Machine, pgd: int, va: int, access: Access, said: tuple[int | None, ...]
+) -> CheckFailed:
+    meant, spec, _ = said
+    verdict = Verdict.MODEL_BUG
+    if meant == spec:
+        machine.cpu.flush_tlb_global()
+        again = machine.cpu.translate(va, access, Ring.USER)
+        verdict = Verdict.MISSING_FLUSH if again == spec else Verdict.EMULATOR_BUG
+    answers = ", ".join(
+        f"{name} {'a fault' if paddr is None else f'{paddr:#x}'}"
+        for name, paddr in zip(("intent", "spec", "cpu"), said, strict=True)
+    )
+    section = FLUSHES if verdict is Verdict.MISSING_FLUSH else ""
+    return CheckFailed(
+        verdict,
+        va,
+        f"{va:#010x} of {pgd:#x}, user {access.value}: {answers}",
+        about_address(machine, va, access, Ring.USER, section=section),
+    )

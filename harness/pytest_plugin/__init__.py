@@ -88,30 +88,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def _mmu_machines(request: pytest.FixtureRequest) -> "Machines":
+def mmu_machines(request: pytest.FixtureRequest) -> "Machines":
     from harness.pytest_plugin.machines import Machines
 
     return Machines(request.node)
 
 
 @pytest.fixture
-def machine(_mmu_machines: "Machines") -> "Machine":
+def machine(mmu_machines: "Machines") -> "Machine":
     """A PC whose kernel has booted on its CPU."""
-    return _mmu_machines.machine()
+    return mmu_machines.machine()
 
 
 @pytest.fixture
-def kernel(request: pytest.FixtureRequest, _mmu_machines: "Machines") -> Any:
+def kernel(request: pytest.FixtureRequest, mmu_machines: "Machines") -> Any:
     """A booted kernel: that of ``machine`` where a test has both, else one without a CPU."""
     if "machine" in request.fixturenames or "run_guest" in request.fixturenames:
         return request.getfixturevalue("machine").kernel
-    return _mmu_machines.kernel()
+    return mmu_machines.kernel()
 
 
 @pytest.fixture
-def bare_machine(_mmu_machines: "Machines") -> Any:
+def bare_machine(mmu_machines: "Machines") -> Any:
     """``bare_machine(FILE)``: a PC with your own ring-0 program, not run yet."""
-    return _mmu_machines.bare_machine
+    return mmu_machines.bare_machine
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ What can fail: :class:`~harness.failures.Mismatch` for readings that differ,
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,9 +55,7 @@ class Machines:
         kernel.start_kernel()
         return kernel
 
-    def machine(
-        self, config: KernelConfig | None = None, *, image: Path | None = None
-    ) -> Machine:
+    def machine(self, config: KernelConfig | None = None, *, image: Path | None = None) -> Machine:
         """A PC that has booted; ``image`` is a ring-0 program to take the place of ours."""
         kernel = self._new_kernel(config)
         return Machine(kernel, image=image, cpu=self._session.backends.cpu)

@@ -35,6 +35,12 @@ class SessionOptions:
     suite: str
     backends: Backends
 
+    @property
+    def cpu_option(self) -> str:
+        """How ``mmucheck conform`` names the CPU that the matrix is about."""
+        name = self.backends.cpu_name
+        return f"--backend {name}" if name else f"--cpu {self.cpu}"
+
 
 _KEY: Final = pytest.StashKey[SessionOptions]()
 
@@ -104,7 +110,7 @@ def config_of_test(item: pytest.Item) -> KernelConfig:
 
 
 def _config_of(words: Mapping[str, str], given: dict[str, Any]) -> KernelConfig:
-    """``highmem`` may be a :class:`Highmem`, ``ram`` a number of bytes, as KernelConfig has them."""
+    """``highmem`` may be a :class:`Highmem`, ``ram`` a number of bytes: KernelConfig's values."""
     for name in given:
         if name not in _WORDS and name not in _FIELDS:
             names = ", ".join(dict.fromkeys((*_WORDS, *_FIELDS)))
