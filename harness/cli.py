@@ -94,7 +94,10 @@ def _status(command: Callable[[], Any]) -> int:
     except BadInput as error:
         return _fail(EXIT_BAD_INPUT, f"error: {error}")
     except MmucheckError as error:
-        return _fail(EXIT_FAILED, f"{type(error).__name__}: {error}")
+        headline = getattr(error, "headline", "")
+        if headline:
+            print(*map(printable, str(error).splitlines()), sep="\n", file=sys.stderr)
+        return _fail(EXIT_FAILED, f"{type(error).__name__}: {headline or error}")
     except OSError as error:
         return _fail(EXIT_BAD_INPUT, f"error: {error.filename or 'I/O'}: {error.strerror}")
     except Exception as error:

@@ -23,6 +23,7 @@ ERROR_CODE: Final = "4.7: page-fault exceptions, their error code and CR2"
 MARKS: Final = "4.8: accessed and dirty flags"
 DIRECTORY_POINTERS: Final = "4.4.1: the PDPTE registers, loaded with CR3"
 FLUSHES: Final = "4.10.4: invalidation of TLBs; 4.10.4.2: what software must invalidate"
+FLUSH_API: Final = "flush_tlb_page(), flush_tlb_range(), flush_tlb_mm(), flush_tlb_all() (book 3.8)"
 GLOBAL_PAGES: Final = "4.10.2.4: global pages stay in the TLB when CR3 is loaded"
 
 
@@ -37,13 +38,12 @@ class Region:
 
 USER: Final = Region(
     "user space",
-    "do_page_fault() -> handle_mm_fault(), mm/memory.c; taken away by zap_page_range(), made "
-    "read-only by change_protection() and copy_page_range()",
+    "handle_mm_fault(), change_protection(), copy_page_range(), zap_page_range(), mm/memory.c",
     "4.4, 4.6",
 )
 DIRECT_MAP: Final = Region("direct map", "pagetable_init(), arch/i386/mm/init.c", "3.6.2")
 VMALLOC: Final = Region(
-    "vmalloc space", "vmalloc_area_pages(), vfree(): vmfree_area_pages(), mm/vmalloc.c", "7.1-7.3"
+    "vmalloc space", "vmalloc_area_pages(), vmfree_area_pages(), mm/vmalloc.c", "7.1-7.3"
 )
 KMAP: Final = Region("kmap window", "kmap_high(): map_new_virtual(), mm/highmem.c", "9.2")
 FIXED: Final = Region("fixed addresses", "fixrange_init(), kmap_atomic()", "3.6.2, 9.4")

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from harness.architecture import Access, ControlRegisters, Ring
 from harness.concerned import (
+    FLUSH_API,
+    FLUSHES,
     MANUAL,
     answer_source,
     region_of,
@@ -26,15 +28,16 @@ from harness.mmu_faults import PageFault, UnsupportedPaging
 from harness.mmu_spec import Walk, walk
 from harness.monitors.entry_writers import EntryWriters, Writer, kernel_functions
 from harness.readings.reading import QUESTIONS, Question
-from harness.verdict import Finding, entry_of
-from kernel_model.errors import KernelFault, MmucheckError
+from harness.verdict import Finding, Verdict, entry_of
+from kernel_model.errors import BadInput, KernelFault, MmucheckError
 from kernel_model.ram import Ram
 
-__all__ = ["Failure", "GuestCrashed", "Mismatch", "about_address", "failure_of"]
+__all__ = ["Failure", "GuestCrashed", "Mismatch", "about_address", "failure_of", "finding_text"]
 
 _IN_FULL: Final = 3
-"""Findings that are told with everything; the others get a line."""
+"""Kinds of findings that are told with everything; the others get a line."""
 _IN_A_LINE: Final = 20
+_PLACES: Final = 4
 _UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -92,7 +95,7 @@ def failure_of(error: BaseException, traceback: TracebackType | None = None) -> 
 
 def _title(error: MmucheckError) -> str:
     """The kind of error, unless its message begins with it."""
-    if isinstance(error, KernelFault):
+    if isinstance(error, KernelFault | BadInput):
         return ""
     name = type(error).__name__
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
@@ -144,16 +147,29 @@ class _Teller:
         return f"{first.verdict.value} at {first.va:#010x}{entry}{tail}"
 
     def text(self, report: Report) -> str:
-        blocks = ["\n".join(self._finding(f)) for f in report.findings[:_IN_FULL]]
-        if rest := report.findings[_IN_FULL : _IN_FULL + _IN_A_LINE]:
-            blocks.append("\n".join(["also:", *(f"  {finding}" for finding in rest)]))
-        left = len(report.findings) + report.omitted - _IN_FULL - _IN_A_LINE
-        if left > 0:
-            blocks.append(f"and {left} more ranges")
+        kinds: dict[str, list[Finding]] = {}
+        for finding in report.findings:
+            kinds.setdefault(_kind(finding), []).append(finding)
+        groups = list(kinds.values())
+        blocks = ["\n".join(self._findings(alike)) for alike in groups[:_IN_FULL]]
+        if rest := groups[_IN_FULL : _IN_FULL + _IN_A_LINE]:
+            blocks.append("\n".join(["also:", *(f"  {alike[0]}" for alike in rest)]))
+        told = sum(len(alike) for alike in groups[:_IN_FULL]) + len(rest)
+        if left := len(report.findings) + report.omitted - told:
+            blocks.append(f"and {left:,} more ranges")
         notes = [f"note: {note}" for note in report.notes]
         return "\n\n".join([*blocks, "\n".join([*notes, report.conclusion, report.subject])])
 
-    def _finding(self, finding: Finding) -> Iterator[str]:
+    def _findings(self, alike: list[Finding]) -> Iterator[str]:
+        """The first of them, and where the others are."""
+        yield from self.finding(alike[0])
+        if others := alike[1:]:
+            places = ", ".join(f"{finding.va:#010x}" for finding in others[:_PLACES])
+            dots = ", ..." if len(others) > _PLACES else ""
+            yield f"  alike   {len(others):,} more ranges: {places}{dots}"
+
+    def finding(self, finding: Finding) -> Iterator[str]:
+        """What is wrong, what each reading says, and everything about the address."""
         region = region_of(self._kernel, finding.va) if self._kernel is not None else None
         where = f", {region.name}" if region else ""
         yield f"{finding.verdict.value.upper()}: {finding.verdict.sentence}"
@@ -170,11 +186,21 @@ class _Teller:
         if finding.remark:
             yield f"  remark  {finding.remark}"
         question = finding.questions[0] if finding.questions else QUESTIONS[0]
-        yield from self.about(finding.va, question.access, question.ring, section_of(finding))
+        innocent = finding.verdict is Verdict.EMULATOR_BUG
+        section = section_of(finding)
+        yield from self.about(
+            finding.va, question.access, question.ring, section, blame=not innocent
+        )
 
-    def about(self, va: int, access: Access, ring: Ring, section: str = "") -> Iterator[str]:
-        """The entry that decides, its writer, the walk to it, and what all that concerns."""
+    def about(
+        self, va: int, access: Access, ring: Ring, section: str = "", *, blame: bool = True
+    ) -> Iterator[str]:
+        """The entry that decides, its writer, the walk to it, and what all that concerns.
+
+        ``blame``: the kernel may have done it.
+        """
         found = self._walk(va, access, ring)
+        writer = None
         if isinstance(found, Walk):
             entry = entry_of(lambda *_: found, va, Question(ring, access))
             if entry is not None:
@@ -187,9 +213,12 @@ class _Teller:
         lines = str(found).splitlines()
         yield f"  walk    {lines[0]}"
         yield from (f"        {line}" for line in lines[1:])
-        if self._kernel is not None:
+        if self._kernel is not None and blame:
             region = region_of(self._kernel, va)
-            yield f"  kernel  {region.functions} (book {region.book})"
+            by = "" if writer is not None else f"{region.functions}; "
+            yield f"  kernel  {by}book {region.book}: {region.name}"
+        if section == FLUSHES:
+            yield f"  flush   none came after that change; there are {FLUSH_API}"
         if section:
             yield f"  manual  {MANUAL}, {section}"
 
@@ -200,16 +229,30 @@ class _Teller:
             return error
 
 
+def _kind(finding: Finding) -> str:
+    """What findings that are alike have in common."""
+    answers = [
+        (answer.reading, answer.rights, answer.error_code, answer.pfn is None)
+        for answer in finding.answers
+    ]
+    return f"{finding.verdict} {finding.accesses} {answers}"
+
+
 def _written(writer: Writer, found: int) -> Iterator[str]:
-    yield f"  written {writer}"
+    yield f"  written by {writer}"
     if writer.differs(found):
         lost, gained = writer.value & ~found, found & ~writer.value
-        changed = [f"{bits_text(lost)} lost"] if lost else []
-        changed += [f"{bits_text(gained)} gained"] if gained else []
+        changed = [f"{bits_text(lost).upper()} lost"] if lost else []
+        changed += [f"{bits_text(gained).upper()} gained"] if gained else []
         yield (
-            f"          which asked for {writer.value:#010x} ({', '.join(changed)}): "
-            f"{writer.macro}() wrote something else, or somebody changed it since"
+            f"          which asked {writer.macro}() for {writer.value:#010x}: {', '.join(changed)}"
         )
+        yield f"          {writer.macro}() is wrong, or somebody changed the entry behind it"
+
+
+def finding_text(subject: Any, finding: Finding) -> str:
+    """One finding about ``subject``, with everything."""
+    return "\n".join(_Teller(subject, None).finding(finding))
 
 
 def about_address(

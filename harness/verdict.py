@@ -49,7 +49,7 @@ class Verdict(enum.Enum):
 _SENTENCES: Final = {
     Verdict.MODEL_BUG: "The page tables do not hold what the kernel model means them to hold.",
     Verdict.MISSING_FLUSH: (
-        "The CPU uses an old translation, and the new one after a flush: the kernel model changed "
+        "The CPU uses an old translation, and the new one after a flush: the kernel changed "
         "an entry and did not flush it."
     ),
     Verdict.EMULATOR_BUG: (

@@ -44,7 +44,7 @@ class Writer:
         return (entry ^ self.value) & ~(PTE_A | PTE_D) != 0
 
     def __str__(self) -> str:
-        return f"{self.macro}() for {kernel_functions(self.calls)}"
+        return kernel_functions(self.calls)
 
 
 class EntryWriters:

@@ -151,6 +151,10 @@ class FrameLedger:
             del self._owners[frame]
             self._shared.pop(frame << PAGE_SHIFT, None)
 
+    def owned_frames(self) -> list[int]:
+        """Every frame that somebody has."""
+        return list(self._owners)
+
     def owner(self, pfn: int) -> str | None:
         """What frame ``pfn`` was taken for; ``None``: nobody announced to have it."""
         return self._owners.get(pfn)

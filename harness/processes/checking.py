@@ -11,20 +11,19 @@ fault that is, and everything about the entry.
 """
 
 import enum
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from harness.architecture import Access, Ring
-from harness.concerned import FLUSHES
-from harness.failures import about_address
+from harness.failures import finding_text
 from harness.machine import Machine
-from harness.mappings import PAGE_SHIFT, RIGHT_PRESENT, RIGHT_WRITE
+from harness.mappings import I64, PAGE_SHIFT, RIGHT_PRESENT, RIGHT_WRITE, Pages
 from harness.mmu_spec import walk
 from harness.readings.intent import contradicts, intended_space
+from harness.readings.reading import AFTER_FLUSH, FAULT, Question, read_pages
 from harness.readings.spec import SpecView, mmu_features
-from harness.verdict import Verdict
+from harness.verdict import Answer, Finding, Verdict, Witness, findings
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import MmucheckError
 
@@ -46,15 +45,19 @@ class Check(enum.StrEnum):
 class CheckFailed(MmucheckError):
     """The readings of a page differ: somebody is wrong.
 
-    ``verdict`` says who, ``va`` where; the message has the walk and the writer of the entry.
+    ``finding`` says who, and where; the message has the walk and the writer of the entry.
     """
 
-    def __init__(self, verdict: Verdict, va: int, headline: str, more: Iterable[str] = ()) -> None:
-        lines = [f"{verdict.value.upper()}: {verdict.sentence}", headline, "", *more]
-        super().__init__("\n".join(lines).rstrip())
-        self.verdict = verdict
-        self.va = va
-        self.headline = f"{verdict.value}: {headline}"
+    def __init__(self, finding: Finding, machine: Machine, pgd: int, more: int = 0) -> None:
+        text = finding_text(machine, finding)
+        also = f" (and {more} more pages)" if more else ""
+        super().__init__(f"{text}\nin the address space with CR3 {pgd:#x}{also}")
+        self.finding = finding
+        answers = ", ".join(map(str, finding.answers))
+        self.headline = (
+            f"{finding.verdict.value} at {finding.va:#010x} of {pgd:#x}, {finding.accesses}: "
+            f"{answers}{also}"
+        )
 
 
 class Checker:
@@ -83,13 +86,17 @@ class Checker:
         intent = intended_space(machine.kernel, spec)
         wrong = np.flatnonzero(contradicts(intent, spec.pages))
         if len(wrong):
-            va = int(wrong[0]) << PAGE_SHIFT
             raise CheckFailed(
-                Verdict.MODEL_BUG,
-                va,
-                f"{len(wrong)} pages of {pgd:#x} do not hold what is meant, the first {va:#010x}",
-                about_address(machine, va, Access.READ, Ring.USER),
+                _first_finding(intent, spec, wrong), machine, pgd, more=len(wrong) - 1
             )
+
+
+def _first_finding(intent: Pages, spec: SpecView, wrong: I64) -> Finding:
+    """The first of the pages whose tables do not hold what is meant."""
+    first, registers = wrong[:1], spec.registers
+    meant = Witness(read_pages("intent", intent, first, registers), intent.rights)
+    held = Witness(spec.reading(first), spec.pages.rights)
+    return next(findings(Verdict.MODEL_BUG, first, meant, held, (), spec.walk, np.not_equal))
 
 
 def compare_changed(machine: Machine, pgd: int) -> int:
@@ -131,18 +138,14 @@ def _failed(
 ) -> CheckFailed:
     meant, spec, _ = said
     verdict = Verdict.MODEL_BUG
+    witnesses = list(zip(("intent", "spec", "cpu"), said, strict=True))
     if meant == spec:
         machine.cpu.flush_tlb_global()
         again = machine.cpu.translate(va, access, Ring.USER)
         verdict = Verdict.MISSING_FLUSH if again == spec else Verdict.EMULATOR_BUG
-    answers = ", ".join(
-        f"{name} {'a fault' if paddr is None else f'{paddr:#x}'}"
-        for name, paddr in zip(("intent", "spec", "cpu"), said, strict=True)
+        witnesses.append((AFTER_FLUSH, again))
+    answers = tuple(
+        Answer(name, FAULT if paddr is None else paddr >> PAGE_SHIFT) for name, paddr in witnesses
     )
-    section = FLUSHES if verdict is Verdict.MISSING_FLUSH else ""
-    return CheckFailed(
-        verdict,
-        va,
-        f"{va:#010x} of {pgd:#x}, user {access.value}: {answers}",
-        about_address(machine, va, access, Ring.USER, section=section),
-    )
+    question = (Question(Ring.USER, access),)
+    return CheckFailed(Finding(verdict, va, 1 << PAGE_SHIFT, question, answers), machine, pgd)

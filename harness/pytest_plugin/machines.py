@@ -173,7 +173,7 @@ class RunGuest:
         self._request = request
         self._results = results
         self._seed = session_options(request.config).seed
-        self._open: list[Linux] = []
+        self._linux: Linux | None = None
 
     def __call__(
         self,
@@ -212,12 +212,13 @@ class RunGuest:
             check=Check(compare),
         )
         linux = Linux(machine, setup)
-        self._open.append(linux)
+        self._linux = linux
         argv = [name, *(os.fsencode(text) for text in arguments)]
         environment = [os.fsencode(text) for text in (*_ENVIRONMENT, *env)]
         ended = linux.run(linux.start(name, argv, environment))
         statistics = linux.watching.statistics()._asdict()
-        self.close()
+        linux.close()
+        self._linux = None
         ran = GuestRun(str(path), ended, bytes(output), bytes(error), statistics)
         self._results.add(ran)
         if check and ended.signal:
@@ -225,6 +226,6 @@ class RunGuest:
         return ran
 
     def close(self) -> None:
-        """Let go of what a program left that did not come to its end."""
-        while self._open:
-            self._open.pop().close()
+        """Close the files of a program that did not come to its end; its machine ends, too."""
+        if self._linux is not None:
+            self._linux.files.close()

@@ -87,9 +87,10 @@ class Collected:
         if reports:
             pages = sum(report["pages"] for report in reports)
             wrong = sum(len(report["findings"]) + report["omitted"] for report in reports)
-            words.append(f"{len(reports)} comparisons of {pages:,} pages, {_found(wrong)}")
+            times = "comparison" if len(reports) == 1 else "comparisons"
+            words.append(f"{len(reports)} {times} of {pages:,} pages, {_found(wrong)}")
         if runs:
-            words.append(f"{len(runs)} runs of guests")
+            words.append(f"{len(runs)} {'run of a guest' if len(runs) == 1 else 'runs of guests'}")
         if parts:
             cases, failing = (sum(part[key] for part in parts) for key in ("cases", "failing"))
             words.append(f"{cases:,} cases of the matrix, {failing:,} failing")
@@ -98,7 +99,9 @@ class Collected:
 
 
 def _found(wrong: int) -> str:
-    return f"{wrong:,} ranges differ" if wrong else "all agree"
+    return (
+        f"{wrong:,} {'range differs' if wrong == 1 else 'ranges differ'}" if wrong else "all agree"
+    )
 
 
 def _matrix_file(config: pytest.Config) -> Path | None:

@@ -13,13 +13,16 @@ from typing import Any, Final
 
 from harness.architecture import Access, Ring
 from harness.binfmt_elf import ElfLoader
+from harness.concerned import FLUSHES
 from harness.elf import load_elf
 from harness.failures import about_address
 from harness.guests import guest_path
 from harness.machine import GuestDied, GuestStopped, Limits, Machine
+from harness.mmu_spec import walk
 from harness.suites.files import Disk
 from harness.suites.user_spaces import UserSpaces
 from harness.uaccess import UserAccess
+from harness.verdict import Verdict
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.signal import SigInfo
 from kernel_model.errors import MmucheckError
@@ -34,6 +37,13 @@ SIGNALS: Final = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_A
 _BITS: Final = {"P": 0x1, "W": 0x2, "U": 0x4, "N": 0x80, "A": 0x20, "D": 0x40}
 _FEW: Final = 500
 ACCESSES: Final = {"read": Access.READ, "write": Access.WRITE, "exec": Access.FETCH}
+
+
+def _sentence(verdict: Verdict) -> str:
+    return f"{verdict.value.upper()}: {verdict.sentence}"
+
+
+_MISSING_FLUSH: Final = _sentence(Verdict.MISSING_FLUSH)
 
 
 class NotAsExpected(MmucheckError):
@@ -165,6 +175,27 @@ class Stage:
             return sent[0] if sent else "signal without siginfo"
         return str(kinds[0].value).removesuffix(" fault")
 
+    def _by_the_cpu(self, addr: int, access: Access, ring: Ring, pgd: int) -> list[str]:
+        """Whose fault it is, where the CPU has the page otherwise than the tables."""
+        cpu = self.machine.cpu
+        if pgd and cpu.read_cr3() != pgd:
+            return []
+        spec = walk(self.machine.ram, cpu.control, addr, access, ring).paddr
+        seen = cpu.translate(addr, access, ring)
+        if seen == spec:
+            return []
+        cpu.flush_tlb_global()
+        flushed = cpu.translate(addr, access, ring)
+        verdict = Verdict.MISSING_FLUSH if flushed == spec else Verdict.EMULATOR_BUG
+        said = [
+            f"{'a fault' if paddr is None else f'{paddr:#x}'}" for paddr in (spec, seen, flushed)
+        ]
+        return [
+            _sentence(verdict),
+            f"  spec    {said[0]}",
+            f"  cpu     {said[1]}; after a flush {said[2]}",
+        ]
+
     def expect(
         self,
         what: str,
@@ -180,7 +211,10 @@ class Stage:
             return
         ring = Ring.USER if who == "user" else Ring.KERNEL
         lines = [f"{what}: {found}", f"{'expected':>{len(what)}}: {expected}", ""]
-        lines += about_address(self.machine, addr, ACCESSES[access], ring, pgd or None)
+        by_cpu = self._by_the_cpu(addr, ACCESSES[access], ring, pgd)
+        section = FLUSHES if by_cpu[:1] == [_MISSING_FLUSH] else ""
+        about = about_address(self.machine, addr, ACCESSES[access], ring, pgd or None, section)
+        lines += [*by_cpu, *about]
         if self.faults:
             lines += ["", "faults on the way:"]
             lines += [

@@ -42,7 +42,7 @@ def _ledger(kernel: Any) -> FrameLedger:
 def test_buddy(kernel: Any, chance: random.Random) -> None:
     """Blocks of all orders come and go; at the end every pair is one block again."""
     allocator, ledger = kernel.allocator, _ledger(kernel)
-    before = buddyinfo.text(kernel)
+    before, owned = buddyinfo.text(kernel), set(ledger.owned_frames())
     held: list[tuple[int, int]] = []
     for turn in range(_ROUNDS):
         if held and chance.random() < 0.5:
@@ -60,13 +60,17 @@ def test_buddy(kernel: Any, chance: random.Random) -> None:
         allocator.free_pages(*block)
     check_machine(kernel, ledger)
     if (after := buddyinfo.text(kernel)) != before:
+        lost = sorted(set(ledger.owned_frames()) - owned)
         text = "\n".join(
             [
-                "every block was freed, but they are not merged as before:",
-                "before",
-                before,
-                "after",
-                after,
+                "every block was freed, but the free lists are not as before:",
+                f"before: {before.strip()}",
+                f"after:  {after.strip()}",
+                *(
+                    [f"frames that were not given back: {', '.join(map(hex, lost[:16]))}"]
+                    if lost
+                    else []
+                ),
                 _BUDDY,
             ]
         )

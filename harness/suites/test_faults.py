@@ -129,6 +129,7 @@ def test_fault(mmu_machines: Machines, row: Row) -> None:
         stage.expect(f"{row}: PTE", stage.page(stage.first, addr), row.page, **near)
     if row.outcome in ("minor", "major") and row.access == "write":
         found = stage.access("kernel", "read", addr)
+        near |= {"access": "read", "who": "kernel"}
         stage.expect(f"{row}: what memory holds", f"{found:#x}", "0x5a5a", **near)
     elif row.access == "exec" and row.outcome == "major":
         stage.expect(f"{row}: EAX of the code", f"{result:#x}", "0x12345678", **near)

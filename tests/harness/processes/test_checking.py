@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Comparing while programs run: clean runs are clean, and each planted fault is named."""
 
+import re
 from functools import partial
 
 import pytest
@@ -9,6 +10,7 @@ from harness.guests import guest_path
 from harness.machine import Machine
 from harness.processes.checking import Check, CheckFailed
 from harness.processes.linux import Linux, Setup
+from harness.verdict import Verdict
 from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.memory.fault import FaultHandler
@@ -64,5 +66,8 @@ def test_planted_entry_that_is_not_what_was_meant(
     monkeypatch.setattr(
         linux.kernel.memory.faults, "_map", partial(planted, linux.kernel.memory.faults)
     )
-    with pytest.raises(CheckFailed, match=r"0x[0-9a-f]{8} of 0x.*user (read|write): intent"):
+    with pytest.raises(CheckFailed, match="MODEL BUG") as failed:
         linux.run(process)
+    told = r"model bug at 0x[0-9a-f]{8} of 0x.*user (read|write): intent .*, spec .*, cpu "
+    assert re.match(told, failed.value.headline)
+    assert failed.value.finding.verdict is Verdict.MODEL_BUG
