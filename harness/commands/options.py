@@ -103,8 +103,8 @@ class MachineOptions:
             nr_cpus=parse_number(self.cpus, f"{prefix}cpus"),
         )
 
-    def seed_number(self) -> int:
-        return parse_number(self.seed, "--seed", maximum=MAX_U64)
+    def seed_number(self, prefix: str = "--") -> int:
+        return parse_number(self.seed, f"{prefix}seed", maximum=MAX_U64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ environment, so nothing but pytest is imported before a test or an option asks f
 What can fail: a bad option or marker is one line and pytest's exit status 4. An error of
 mmucheck in a test is told without a traceback through our code
 (:mod:`harness.pytest_plugin.telling`).
+
+Nothing is asserted here, so that pytest need not rewrite it: PYTEST_DONT_REWRITE.
 """
 
 import sys

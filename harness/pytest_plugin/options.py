@@ -66,7 +66,7 @@ def _read(config: pytest.Config) -> SessionOptions:
     return SessionOptions(
         words=words,
         config=machine.config(_PREFIX),
-        seed=machine.seed_number(),
+        seed=machine.seed_number(_PREFIX),
         cpu=_one_of(config.getoption("--mmu-cpu"), list(CpuName), "--mmu-cpu"),
         suite=_one_of(config.getoption("--mmu-suite"), list(SuiteName), "--mmu-suite"),
         backends=load_backends(config.getoption("--mmu-backend") or (), "--mmu-backend"),

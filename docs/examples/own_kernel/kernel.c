@@ -12,7 +12,13 @@ typedef unsigned int u32;
 #define USER 4
 #define KERNEL_BASE 0xC0000000
 #define USER_PAGE 0x08048000
+
+#ifndef USER_FRAME
 #define USER_FRAME 0x200000
+#endif
+#ifndef USER_RIGHTS
+#define USER_RIGHTS (PRESENT | USER)
+#endif
 
 static u32 directory[1024] __attribute__((aligned(4096)));
 static u32 kernel_table[1024] __attribute__((aligned(4096)));
@@ -33,7 +39,7 @@ void kernel(void)
 {
 	for (u32 i = 1; i < 1024; i++)
 		set(&kernel_table[i], i << 12 | PRESENT | WRITE);
-	set(&user_table[USER_PAGE >> 12 & 1023], USER_FRAME | PRESENT | USER);
+	set(&user_table[USER_PAGE >> 12 & 1023], USER_FRAME | USER_RIGHTS);
 	set(&directory[0], (u32)kernel_table | PRESENT | WRITE);
 	set(&directory[KERNEL_BASE >> 22], (u32)kernel_table | PRESENT | WRITE);
 	set(&directory[USER_PAGE >> 22], (u32)user_table | PRESENT | WRITE | USER);

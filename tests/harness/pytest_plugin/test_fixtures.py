@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures, options and the marker: what a user's test gets, and what a mistake is told."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.guests import guest_path
+from tests.harness.pytest_plugin.running import plant, results_of, run, text_of
+
+pytest_plugins = ["pytester"]
+HELLO = guest_path("hello")
+
+
+def test_every_fixture(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        def test_kernel_of_the_machine(kernel, machine):
+            assert kernel is machine.kernel and kernel.started
+            assert kernel.config.ram == 16 << 20
+            assert kernel.processor is machine.cpu
+
+        def test_kernel_alone(kernel):
+            assert kernel.started and kernel.processor.read_cr3() == 0x101000
+
+        @pytest.mark.mmu(ram="32M", highmem="64G", cpu_model="coreduo", swap_pages=64)
+        def test_marker(machine):
+            config = machine.kernel.config
+            assert (config.ram, config.pae, config.cpu_model) == (32 << 20, True, "coreduo")
+            assert config.swap_pages == 64
+
+        @pytest.mark.mmu(ram="24M")
+        class TestNearer:
+            def test_class(self, kernel):
+                assert kernel.config.ram == 24 << 20
+
+            @pytest.mark.mmu(cpu_model="486")
+            def test_both(self, kernel):
+                assert (kernel.config.ram, kernel.config.cpu_model) == (24 << 20, "486")
+
+        def test_diff(diff, mmu_report):
+            report = diff()
+            assert report.ok and "16 MiB" in report.subject
+            mmu_report.add({{"mine": 1}}, "note")
+
+        def test_guest(run_guest, machine, diff):
+            ran = run_guest({str(HELLO)!r}, "an argument")
+            assert (ran.status, ran.signal, ran.output) == (0, None, b"hello, ring 3\\n")
+            assert ran.statistics["pages_checked"] and ran.statistics["spaces_checked"]
+            diff(machine)
+        """
+    )
+    result = run(pytester, "--mmu-ram", "16M", "--mmu-report", "all.json")
+    result.assert_outcomes(passed=7)
+    result.stdout.fnmatch_lines(["mmucheck: 2 comparisons of 2,097,152 pages, all agree; 1 run *"])
+    found = results_of(pytester.path / "all.json")
+    assert sorted(result["kind"] for result in found) == ["GuestRun", "Report", "Report", "note"]
+    assert all(result.get("ok", True) for result in found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mmu-ram", "lots"], "--mmu-ram 'lots': not a size; write 64M"),
+        (["--mmu-ram", "1M"], "from 5M to 64G"),
+        (["--mmu-kernel", "7.0"], "unknown kernel release '7.0'"),
+        (["--mmu-highmem", "8G"], "--mmu-highmem 8G: one of none, 4G, 64G"),
+        (["--mmu-highmem", "64g", "--mmu-cpu-model", "486"], "choose pentium2 or later"),
+        (["--mmu-cpu", "bochs"], "--mmu-cpu bochs: one of unicorn, qemu"),
+        (["--mmu-cpu-model", "z80"], "one of 486, pentium"),
+        (["--mmu-nodes", "x"], "--mmu-nodes 'x': not a number"),
+        (["--mmu-cpus", "99"], "takes 1 to 32"),
+        (["--mmu-seed=-1"], "--mmu-seed '-1': not a number"),
+        (["--mmu-suite", "some"], "--mmu-suite some: one of quick, full"),
+        (["--mmu-backend", "nothing"], "--mmu-backend nothing: give module:factory"),
+        (["--mmu-backend", "not_there:x"], "not_there cannot be imported"),
+        (["--mmu-backend", "json:nothing"], "json has no nothing: give module:factory"),
+        (["--mmu-backend", "string:digits"], "digits cannot be called"),
+        (["--mmu-backend", "json:loads"], "name its first parameter config if it makes a kernel"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_bad_option(pytester: pytest.Pytester, arguments: list[str], said: str) -> None:
+    result = run(pytester, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.errlines if line.strip()]
+    assert line.startswith("ERROR: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ('ram="x"', "@pytest.mark.mmu: ram 'x': not a size"),
+        ('highmem="some"', "highmem some: one of none, 4G, 64G"),
+        ("memory=3", "no 'memory': one of ram, kernel, highmem, cpu_model"),
+        ('"16M"', 'give names, as in mmu(ram="16M")'),
+        ("debug_slab=True, l1_cache_bytes=3", "l1_cache_bytes 3: one of 16, 32, 64, 128"),
+    ],
+)
+def test_bad_marker(pytester: pytest.Pytester, mark: str, said: str) -> None:
+    """Told before any test runs."""
+    pytester.makepyfile(
+        f"""
+        import pytest
+
+        def test_first():
+            raise SystemError("it ran")
+
+        @pytest.mark.mmu({mark})
+        def test_marked(machine): ...
+        """
+    )
+    result = run(pytester)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert said in text_of(result) + "\n".join(result.errlines)
+    assert "test_marked" in text_of(result) + "\n".join(result.errlines)
+    assert "it ran" not in text_of(result)
+
+
+def test_a_project_that_does_not_use_it(pytester: pytest.Pytester) -> None:
+    """Its own fixtures of these names are its own, and nothing is printed."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def machine(): return "mine"
+
+        @pytest.fixture
+        def diff(): return "mine"
+
+        def test_mine(machine, diff): assert machine == diff == "mine"
+
+        def test_fails(): assert not "at all"
+        """
+    )
+    result = run(pytester)
+    result.assert_outcomes(passed=1, failed=1)
+    assert "mmucheck" not in text_of(result)
+    assert "assert not 'at all'" in text_of(result)
+
+
+def test_importing_it_imports_nothing_else() -> None:
+    """pytest loads it in every project of the environment."""
+    code = (
+        "import pytest, sys; before = set(sys.modules); import harness.pytest_plugin; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.split() == ["harness", "harness.pytest_plugin"]
+
+
+def test_a_kernel_and_a_cpu_of_the_users(pytester: pytest.Pytester) -> None:
+    plant(pytester)
+    pytester.makepyfile(
+        """
+        def test_whose(machine, bare_machine):
+            import planted_backends as planted
+            assert type(machine.kernel) is planted.Honest
+            assert type(machine.cpu) is planted.DeafCpu
+        """
+    )
+    backends = [f"--mmu-backend=planted_backends:{name}" for name in ("Honest", "DeafCpu")]
+    run(pytester, *backends).assert_outcomes(passed=1)
+
+
+def test_a_guest_that_may_die(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        f"""
+        def test_signal(run_guest):
+            ran = run_guest({str(guest_path("read_null"))!r}, check=False)
+            assert (ran.status, ran.signal) == (139, "SIGSEGV")
+            assert ran.report.control["cr2"] == 0
+
+        def test_wrong_ring(run_guest):
+            run_guest({str(guest_path("kernel", "nohm"))!r})
+
+        def test_wrong_word(run_guest):
+            run_guest({str(HELLO)!r}, compare="everything")
+        """
+    )
+    result = run(pytester, "--mmu-ram", "16M")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        ["*: a ring-0 program: give it to bare_machine()", "*one of none, faults, full"]
+    )
