@@ -63,13 +63,13 @@ def break_a_block(kernel: Kernel, gfp: int) -> None:
     """Hold frames until one is free whose buddy is not: a pair need not cut or join then."""
     allocator = kernel.allocator
     allocator.alloc_page(gfp)
-    while not any(zone.free_counts()[0] for zone in allocator._zones_of(_zonelist(kernel, gfp))):
+    while not any(zone.free_counts()[0] for zone in allocator.zones_of(_zonelist(kernel, gfp))):
         allocator.alloc_page(gfp)
 
 
 def use_up_small_blocks(kernel: Kernel, gfp: int) -> None:
     """Hold frames until the best zone has blocks of 512 only: a pair cuts one and joins it."""
-    zone = kernel.allocator._zones_of(_zonelist(kernel, gfp))[0]
+    zone = kernel.allocator.zones_of(_zonelist(kernel, gfp))[0]
     while any(zone.free_counts()[:9]):
         kernel.allocator.alloc_page(gfp)
 

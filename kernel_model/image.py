@@ -25,6 +25,8 @@ EMPTY_ZERO_PAGE: Final = 0x104000
 GUEST_TEXT: Final = 0x106000
 """Where the ring-0 guest is linked and loaded; it may reach up to :data:`INIT_TASK_UNION`."""
 END: Final = 0x400000
+BOOT_TABLES: Final = {"2.4": (PG0, PG1), "2.6": (END, END + PAGE_SIZE)}
+"""The page tables for the first 8 MiB: in the image of 2.4, right behind it in 2.6."""
 CODE_BYTES: Final = 2048 << 10
 DATA_BYTES: Final = 512 << 10
 INIT_BYTES: Final = 64 << 10
@@ -41,6 +43,9 @@ class KernelImage:
             if e.type == 1
         ]
         self.ram = Ram(max(end for _, end in ranges), [r for r in ranges if r[0] < r[1]])
+        self.boot_tables = BOOT_TABLES[config.release]
+        self.boot_end = max(END, self.boot_tables[-1] + PAGE_SIZE)
+        """Physical end of the image and of the page tables that it was booted with."""
         self.constants = CONSTANTS[config.release]
         self.structs = Structs.of(Abi.of(config))
         self.statics: Any = self.structs.kernel_statics.at(self.ram, STATICS)

@@ -14,8 +14,6 @@ from kernel_model.arch_i386.extable import ExceptionTable
 from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.head import startup_32
-from kernel_model.arch_i386.highmem import direct_or_high
-from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.init_task import init_task
 from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
@@ -64,10 +62,10 @@ class Kernel:
         self.layout = self.release.layout(self.image, self.bootmem)
         self.allocator = self.layout.allocator
         self.tlb = Tlb(self.image, NoProcessor())
-        self.highmem = direct_or_high(self.image, self.allocator.memmap, self.tables, self.tlb)
+        self.highmem = self.release.highmem(self)
         self.exception_table = ExceptionTable(self.ram)
-        self.paging = PagingInit(self.image, self.bootmem, self.tables, self.tlb, self.layout)
-        startup_32(self.ram)
+        self.paging = self.release.paging(self)
+        startup_32(self.ram, self.image.boot_tables)
         init_task(self.image)
 
     @property
@@ -103,11 +101,13 @@ class Kernel:
             ("register_memory", self._register_memory),
             ("finish_zones", lambda: self.release.finish_zones(self)),
             ("mem_init", self._mem_init),
+            ("zap_low_mappings", self._zap_low_mappings),
             ("kmem_cache_init", self._kmem_cache_init),
             ("proc_caches_init", lambda: self.release.proc_caches_init(self)),
             ("page_cache_init", self._page_cache_init),
             ("kmem_cpucache_init", lambda: self.slab.kmem_cpucache_init()),
             ("check_bugs", self._check_bugs),
+            ("do_initcalls", lambda: self.release.do_initcalls(self)),
         ]
         for name, step in steps:
             self.bootmem.phase = name
@@ -122,10 +122,10 @@ class Kernel:
             register_memory(self.image, self.bootmem)
 
     def _mem_init(self) -> None:
-        """Retire boot memory. An SMP kernel zaps the low mappings when its other CPUs are up; no
-        others start here by themselves, so that is now for every build."""
-        MemInit(self.image, self.layout, self.allocator).mem_init()
-        self.paging.zap_low_mappings()
+        """Retire boot memory."""
+        self.release.mem_init(self)
+        if not self.config.smp:
+            self.paging.zap_low_mappings()
         memmap, gfp = self.allocator.memmap, self.image.constants.gfp.kernel
         self.page_tables = PageTableAllocator(
             self.image,
@@ -134,6 +134,12 @@ class Kernel:
             lambda purpose: self.allocator.get_free_page(gfp, purpose),
             lambda vaddr: self.allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
         )
+
+    def _zap_low_mappings(self) -> None:
+        """An SMP kernel zaps the low mappings when its other CPUs are up; no others start here by
+        themselves, so that is now."""
+        if self.config.smp:
+            self.paging.zap_low_mappings()
 
     def _kmem_cache_init(self) -> None:
         """The slab allocator, its general caches, and with it vmalloc."""
@@ -152,7 +158,6 @@ class Kernel:
         self.swapper = release.swapper(self)
         self.oom_killer = OomKiller(image)
         self.vmscan = release.reclaim(self)
-        allocator.pressure = self.vmscan
         if self.config.swap_pages:
             self.swap_areas.swapon(self.config.swap_pages)
 

@@ -10,7 +10,7 @@ those of 2.6.
 What can fail: a file that is no trace raises :class:`~kernel_model.errors.BadInput`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from harness.replay import (
     bootmem,
     buddy,
     layout,
+    linux_2_6,
     numa,
     setup,
     slab_2_4,
@@ -56,6 +57,7 @@ TOPICS_2_6: Final[dict[str, Replayer]] = {
     "slab_geometry": slab_2_6.replay_geometry,
     "slab_sizes_cache": slab_2_6.replay_sizes,
     "slab_trace": slab_2_6.replay_trace,
+    **linux_2_6.TOPICS,
 }
 RELEASES: Final = {"2.4": TOPICS, "2.6": TOPICS_2_6}
 """By the release that a trace was recorded on."""
@@ -79,8 +81,11 @@ class Replayed:
 def replay(path: Path) -> Replayed:
     """Replay the trace in ``path`` (JSON, or gzip'd JSON)."""
     trace = read_trace(path)
-    topics = RELEASES.get(trace.release, {})
-    topic = trace.topic or _named_topic(path)
+    topics = RELEASES.get(trace.release)
+    if topics is None:
+        known = ", ".join(RELEASES)
+        raise BadInput(f"{path}: a trace of Linux {trace.release}: one of {known} can be replayed")
+    topic = trace.topic or _named_topic(path, topics)
     if topic not in topics:
         raise BadInput(
             f"{path}: no topic {topic!r} of {trace.release} can be replayed: "
@@ -102,7 +107,7 @@ def replay(path: Path) -> Replayed:
     return Replayed(path, topic, trace.config, comparison.count, difference)
 
 
-def _named_topic(path: Path) -> str:
+def _named_topic(path: Path, topics: Iterable[str]) -> str:
     """The topic that a file's name begins with, for traces that do not say their own."""
-    named = [topic for topic in TOPICS if path.name.startswith(topic)]
+    named = [topic for topic in topics if path.name.startswith(topic)]
     return max(named, key=len, default="")

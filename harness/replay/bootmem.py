@@ -22,10 +22,10 @@ from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
 
 def replay(trace: Trace, comparison: Comparison) -> None:
     for number, recorded in enumerate(trace.data["traces"]):
-        _Run(trace, recorded, comparison, f"traces[{number}] {recorded['name']}").replay()
+        BootmemRun(trace, recorded, comparison, f"traces[{number}] {recorded['name']}").replay()
 
 
-class _Run:
+class BootmemRun:
     """One trace, on a machine on which nothing has run yet."""
 
     def __init__(
@@ -34,8 +34,8 @@ class _Run:
         self._recorded = recorded
         self._comparison = comparison
         self._where = where
-        self._kernel = kernel = Kernel(trace.kernel_config())
-        self._pgdat = kernel.image.symbol("contig_page_data")
+        self.kernel = kernel = Kernel(trace.kernel_config())
+        self.pgdat = kernel.image.symbol("contig_page_data")
         bootmem = kernel.bootmem
         self._functions: dict[str, Callable[..., int | None]] = {
             "init_bootmem": bootmem.init_bootmem,
@@ -43,18 +43,18 @@ class _Run:
             "free_bootmem": bootmem.free_bootmem,
             "reserve_bootmem": bootmem.reserve_bootmem,
             "__alloc_bootmem": self._alloc,
-            "free_area_init": self._free_area_init,
-            "free_all_bootmem": self._free_all_bootmem,
+            "free_area_init": self.free_area_init,
+            "free_all_bootmem": self.free_all_bootmem,
         }
 
     def replay(self) -> None:
-        recorded, bootmem = self._recorded, self._kernel.bootmem
+        recorded, bootmem = self._recorded, self.kernel.bootmem
         for number, operation in enumerate(recorded["ops"]):
             self._operation(f"{self._where}.ops[{number}]", operation)
-        bdata = self._kernel.statics.contig_bootmem_data
+        bdata = self.kernel.statics.contig_bootmem_data
         if "free_runs_final" in recorded:
             self._runs("free_runs_final", free_runs(bootmem.bitmap(bdata)))
-            self._equal("last", recorded["last"], [int(bdata.last_pos), int(bdata.last_offset)])
+            self._equal("last", recorded["last"], self.last(bdata))
         if "free_all_bootmem_ret" in recorded:
             self._retire(bdata)
 
@@ -66,8 +66,12 @@ class _Run:
         total = sum(count for _, count in runs)
         self._equal(f"{name}_total", self._recorded[f"{name}_total"], total)
 
+    def last(self, bdata: Any) -> list[int]:
+        """Where the last allocation ended."""
+        return [int(bdata.last_pos), int(bdata.last_offset)]
+
     def _operation(self, where: str, operation: dict[str, Any]) -> None:
-        log = self._kernel.image.log
+        log = self.kernel.image.log
         said = len(log)
         where = f"{where} {operation['fn']}{tuple(operation['args'])}"
         answer: dict[str, Any] = {}
@@ -84,37 +88,37 @@ class _Run:
         twice = sum("reserved twice" in line for line in log[said:])
         if twice:
             answer["reserved_twice_msgs"] = twice
-        bdata = self._kernel.statics.contig_bootmem_data
+        bdata = self.kernel.statics.contig_bootmem_data
         if "last" in operation:
-            answer["last"] = [int(bdata.last_pos), int(bdata.last_offset)]
+            answer["last"] = self.last(bdata)
         recorded = {k: v for k, v in operation.items() if k not in ("fn", "args")}
         self._comparison.equal(where, recorded, answer)
 
     # -- the functions that need more than their recorded arguments --------------------------
 
     def _init_bootmem_node(self, freepfn: int, startpfn: int, endpfn: int) -> int:
-        statics, image = self._kernel.statics, self._kernel.image
+        statics, image = self.kernel.statics, self.kernel.image
         statics.contig_page_data.bdata = image.symbol("contig_bootmem_data")
-        return self._kernel.bootmem.init_bootmem_node(self._pgdat, freepfn, startpfn, endpfn)
+        return self.kernel.bootmem.init_bootmem_node(self.pgdat, freepfn, startpfn, endpfn)
 
     def _alloc(self, size: int, align: int, goal: int) -> int:
-        return virt_to_phys(self._kernel.bootmem.alloc(size, align, goal))
+        return virt_to_phys(self.kernel.bootmem.alloc(size, align, goal))
 
-    def _free_area_init(self) -> None:
+    def free_area_init(self) -> None:
         """Zones of low memory alone: the recorded runs never set up high memory."""
-        kernel = self._kernel
+        kernel = self.kernel
         sizes = zone_sizes(kernel.statics.max_low_pfn, high=0)
         free_area_init(kernel.image, kernel.bootmem, sizes)
 
-    def _free_all_bootmem(self) -> int:
-        kernel = self._kernel
-        return free_all_bootmem(kernel.image, kernel.bootmem, kernel.allocator, self._pgdat)
+    def free_all_bootmem(self) -> int:
+        kernel = self.kernel
+        return free_all_bootmem(kernel.image, kernel.bootmem, kernel.allocator, self.pgdat)
 
     # -- the end of boot memory ----------------------------------------------------------------
 
     def _retire(self, bdata: Any) -> None:
         """What ``free_all_bootmem()`` hands to the buddy allocator, list by list."""
-        recorded, kernel = self._recorded, self._kernel
+        recorded, kernel = self._recorded, self.kernel
         calls = [
             [*call.arguments, call.result]
             for call in kernel.bootmem.calls
@@ -128,14 +132,14 @@ class _Run:
             self._operation(f"{self._where}.last_ops[{number}]", operation)
         pages = kernel.bootmem.calls[-1].result
         self._equal("free_all_bootmem_ret", recorded["free_all_bootmem_ret"], pages)
-        self._equal("state", recorded["state"], self._zones())
+        self._equal("state", recorded["state"], self.state())
 
-    def _zones(self) -> dict[str, Any]:
-        kernel = self._kernel
+    def state(self) -> dict[str, Any]:
+        kernel = self.kernel
         pfn = kernel.allocator.memmap.pfn
         zones = []
         for index in range(MAX_NR_ZONES):
-            zone = Zone(kernel.image, self._pgdat + index * kernel.image.structs.zone_t.size)
+            zone = Zone(kernel.image, self.pgdat + index * kernel.image.structs.zone_t.size)
             orders = range(MAX_ORDER if zone.size else 0)
             zones.append(
                 {

@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.replay.layout import build_constants
 from harness.replay.trace import Comparison, Trace
-from kernel_model.arch_i386.fixmap import fix_to_virt, fixed_addresses
+from kernel_model.arch_i386.fixmap import fixed_addresses
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.bitops import Bitmap, lowest_set
 from kernel_model.config import Highmem
@@ -106,8 +106,8 @@ def _observe(kernel: Kernel) -> dict[str, Any]:
             "bootmem_bootmap_pages": -(-map_bytes >> PAGE_SHIFT),
         }
     if kernel.config.highmem is not Highmem.NONE:
-        slots = fixed_addresses(kernel.config).slots
-        state["kmap_vstart"] = fix_to_virt(slots["FIX_KMAP_BEGIN"])
+        fixed = fixed_addresses(kernel.config)
+        state["kmap_vstart"] = fixed.to_virt(fixed.slots["FIX_KMAP_BEGIN"])
         state["pkmap_page_table_phys"] = virt_to_phys(statics.pkmap_page_table)
         state["kmap_pte_phys"] = virt_to_phys(statics.kmap_pte)
     state["cr3"] = kernel.processor.read_cr3()

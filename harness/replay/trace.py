@@ -75,6 +75,8 @@ class Trace:
     def kernel_config(self) -> KernelConfig:
         """The machine and the build that the trace was recorded on."""
         data = self.data
+        if self.release == "2.6":
+            return self._kernel_config_26()
         highmem_mb = _parameter(self.config, "highmem_eq_")
         features = (int(data["pse"]), int(data["pge"]))
         if features not in _MODEL_BY_FEATURES:
@@ -87,6 +89,20 @@ class Trace:
             cpu_model=_MODEL_BY_FEATURES[features],
             spinlock_bytes=4 if "4 bytes" in data["abi"] else 0,
             register_memory=bool(data["register_memory_called"]),
+        )
+
+    def _kernel_config_26(self) -> KernelConfig:
+        """A kernel for ``NR_CPUS``, of which the first runs; with APICs unless it has one CPU."""
+        data = self.data
+        cpus = int(data["NR_CPUS"])
+        return KernelConfig(
+            ram=data["mem_mb"] << 20,
+            release="2.6",
+            highmem=Highmem.GB4 if data["highmem"] else Highmem.NONE,
+            cpu_model=_MODEL_BY_FEATURES[int(data["pse"]), int(data["pge"])],
+            nr_cpus=cpus,
+            apic=cpus > 1,
+            register_memory=False,
         )
 
 

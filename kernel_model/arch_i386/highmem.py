@@ -21,7 +21,7 @@ import enum
 from collections.abc import Iterator
 from typing import Final
 
-from kernel_model.arch_i386.fixmap import KM_TYPE_NR, fix_to_virt, fixed_addresses
+from kernel_model.arch_i386.fixmap import fixed_addresses
 from kernel_model.arch_i386.page import (
     PAGE_MASK,
     PAGE_SHIFT,
@@ -37,7 +37,7 @@ from kernel_model.config import Highmem
 from kernel_model.errors import KernelBug
 from kernel_model.events import Rights
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
-from kernel_model.mm.highmem import PersistentKmaps
+from kernel_model.mm.highmem import PageAddresses, PersistentKmaps, VirtualField
 from kernel_model.mm.mmzone import MemMap
 
 _FILE: Final = "highmem.h"
@@ -45,7 +45,7 @@ _RIGHTS: Final = Rights(write=True, user=False)
 
 
 class KmType(enum.IntEnum):
-    """``enum km_type``: who may use a slot, so that no two uses meet on one CPU."""
+    """``enum km_type`` of 2.4: who may use a slot, so that no two uses meet on one CPU."""
 
     BOUNCE_READ = 0
     SKB_SUNRPC_DATA = 1
@@ -55,6 +55,24 @@ class KmType(enum.IntEnum):
     BH_IRQ = 5
     SOFTIRQ0 = 6
     SOFTIRQ1 = 7
+
+
+class KmType26(enum.IntEnum):
+    """``enum km_type`` of 2.6: page tables have slots too, for they may lie in high memory."""
+
+    BOUNCE_READ = 0
+    SKB_SUNRPC_DATA = 1
+    SKB_DATA_SOFTIRQ = 2
+    USER0 = 3
+    USER1 = 4
+    BIO_SRC_IRQ = 5
+    BIO_DST_IRQ = 6
+    PTE0 = 7
+    PTE1 = 8
+    IRQ0 = 9
+    IRQ1 = 10
+    SOFTIRQ0 = 11
+    SOFTIRQ1 = 12
 
 
 class DirectMapping:
@@ -86,11 +104,11 @@ class DirectMapping:
     def kunmap(self, page: int) -> None:
         """The frame's address is not needed any more."""
 
-    def kmap_atomic(self, page: int, kind: KmType) -> int:
+    def kmap_atomic(self, page: int, kind: KmType | KmType26) -> int:
         """An address for a frame in this CPU's slot ``kind``. Never sleeps."""
         return self.page_address(page)
 
-    def kunmap_atomic(self, kvaddr: int, kind: KmType) -> None:
+    def kunmap_atomic(self, kvaddr: int, kind: KmType | KmType26) -> None:
         """The address ``kvaddr`` that :meth:`kmap_atomic` gave is not needed any more."""
 
     def mappings(self) -> Iterator[KernelMapping]:
@@ -101,7 +119,14 @@ class DirectMapping:
 class HighMemory(DirectMapping):
     """A kernel with high memory: frames from ``highmem_start_page`` on have no fixed address."""
 
-    def __init__(self, image: KernelImage, memmap: MemMap, tables: PageTables, tlb: Tlb) -> None:
+    def __init__(
+        self,
+        image: KernelImage,
+        memmap: MemMap,
+        tables: PageTables,
+        tlb: Tlb,
+        addresses: PageAddresses,
+    ) -> None:
         super().__init__(memmap)
         self._image = image
         self._statics = image.statics
@@ -109,10 +134,10 @@ class HighMemory(DirectMapping):
         self._tables = tables
         self._tlb = tlb
         self._debug = image.config.debug_highmem
-        fixed = fixed_addresses(image.config)
+        self._fixed = fixed = fixed_addresses(image.config)
         self._fixaddr_start = fixed.start
         self._first_slot = fixed.slots["FIX_KMAP_BEGIN"]
-        self.pkmaps = PersistentKmaps(image, memmap, tables, tlb)
+        self.pkmaps = PersistentKmaps(image, memmap, tables, tlb, addresses)
 
     @property
     def highmem_pages(self) -> int:
@@ -146,14 +171,14 @@ class HighMemory(DirectMapping):
 
     # -- kmap_atomic() -----------------------------------------------------------------------
 
-    def _slot(self, kind: KmType) -> tuple[int, int]:
+    def _slot(self, kind: KmType | KmType26) -> tuple[int, int]:
         """Address and PTE of this CPU's slot. Slots run downwards, and so do their PTEs."""
-        index = kind + KM_TYPE_NR * int(self._image.current_task.processor)
+        index = kind + self._fixed.plan.km_type_nr * int(self._image.current_task.processor)
         first = virt_to_phys(self._statics.kmap_pte)
         ptep = first - index * self._tables.shape.entry_bytes
-        return fix_to_virt(self._first_slot + index), ptep
+        return self._fixed.to_virt(self._first_slot + index), ptep
 
-    def kmap_atomic(self, page: int, kind: KmType) -> int:
+    def kmap_atomic(self, page: int, kind: KmType | KmType26) -> int:
         if self.is_low(page):
             return self.page_address(page)
         vaddr, ptep = self._slot(kind)
@@ -165,7 +190,7 @@ class HighMemory(DirectMapping):
         self._events.page_mapped(SWAPPER_PG_DIR, vaddr, pfn, _RIGHTS)
         return vaddr
 
-    def kunmap_atomic(self, kvaddr: int, kind: KmType) -> None:
+    def kunmap_atomic(self, kvaddr: int, kind: KmType | KmType26) -> None:
         vaddr = kvaddr & PAGE_MASK
         if vaddr < self._fixaddr_start:
             return
@@ -183,7 +208,7 @@ class HighMemory(DirectMapping):
 def direct_or_high(
     image: KernelImage, memmap: MemMap, tables: PageTables, tlb: Tlb
 ) -> DirectMapping:
-    """What the kernel's build has, chosen once."""
+    """What the build of a 2.4 kernel has, chosen once."""
     if image.config.highmem is Highmem.NONE:
         return DirectMapping(memmap)
-    return HighMemory(image, memmap, tables, tlb)
+    return HighMemory(image, memmap, tables, tlb, VirtualField(image, memmap))

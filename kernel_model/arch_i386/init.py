@@ -10,10 +10,9 @@ it, which come from boot memory, and the globals ``high_memory``, ``max_mapnr`` 
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from kernel_model.arch_i386.fixmap import (
-    PKMAP_BASE,
-    fix_to_virt,
     fixed_addresses,
     last_pkmap,
 )
@@ -48,6 +47,7 @@ from kernel_model.image import (
 )
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_frames, runs
+from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.page_alloc import PageAllocator
 
 END_OF_ADDRESS_SPACE: Final = 1 << 32
@@ -55,6 +55,9 @@ END_OF_ADDRESS_SPACE: Final = 1 << 32
 
 class PagingInit:
     """``paging_init()`` of one machine: its steps, in the kernel's order."""
+
+    TABLE_FLAGS = KERNPG_TABLE
+    """What an entry says that points to one of the kernel's page tables."""
 
     def __init__(
         self, image: KernelImage, bootmem: Bootmem, tables: PageTables, tlb: Tlb, layout: Layout
@@ -102,12 +105,13 @@ class PagingInit:
                 tables.set_pgd(pgdp, self._new_table() | PAGE_PRESENT)
             for below in range(vaddr, min(vaddr + shape.pgdir_size, end), shape.pmd_size):
                 self._map_direct(tables.pmd_offset(pgdp, below), below, end)
-        self.fixrange_init(fixed_addresses(self._image.config).lowest, END_OF_ADDRESS_SPACE)
+        fixed = fixed_addresses(self._image.config)
+        self.fixrange_init(fixed.lowest, END_OF_ADDRESS_SPACE)
         if self._image.config.highmem is not Highmem.NONE:
-            pkmap_end = PKMAP_BASE + PAGE_SIZE * last_pkmap(self._image.config.pae)
-            self.fixrange_init(PKMAP_BASE, pkmap_end)
-            pmdp = tables.pmd_offset(tables.pgd_offset(SWAPPER_PG_DIR, PKMAP_BASE), PKMAP_BASE)
-            self._statics.pkmap_page_table = phys_to_virt(tables.pte_offset(pmdp, PKMAP_BASE))
+            base = fixed.pkmap_base
+            self.fixrange_init(base, base + PAGE_SIZE * last_pkmap(self._image.config.pae))
+            pmdp = tables.pmd_offset(tables.pgd_offset(SWAPPER_PG_DIR, base), base)
+            self._statics.pkmap_page_table = phys_to_virt(tables.pte_offset(pmdp, base))
         if not shape.folded:
             # The two-level tables of head.S mapped low memory at 0; until the low mappings
             # are zapped, the three-level ones must as well.
@@ -127,13 +131,23 @@ class PagingInit:
             self._tables.set_pmd(pmdp, virt_to_phys(vaddr) | flags)
             return
         shape = self._tables.shape
-        table = self._new_table()
+        table = self._direct_table(pmdp)
         count = min(shape.ptrs_per_pte, (end - vaddr) >> PAGE_SHIFT)
         kind = np.dtype(f"u{shape.entry_bytes}")
         first = virt_to_phys(vaddr) >> PAGE_SHIFT
         frames = np.arange(first, first + count, dtype=kind)
-        self._image.ram.table(table, count, kind)[:] = (frames << PAGE_SHIFT) | PAGE_KERNEL
-        self._tables.set_pmd(pmdp, table | KERNPG_TABLE)
+        self._image.ram.table(table, count, kind)[:] = (frames << PAGE_SHIFT) | self.page_kernel
+
+    def _direct_table(self, pmdp: int) -> int:
+        """The page table for a part of the direct map."""
+        table = self._new_table()
+        self._tables.set_pmd(pmdp, table | self.TABLE_FLAGS)
+        return table
+
+    @property
+    def page_kernel(self) -> int:
+        """``PAGE_KERNEL``: what a PTE of the kernel says."""
+        return PAGE_KERNEL
 
     def fixrange_init(self, start: int, end: int) -> None:
         """Page tables, still empty, for the linear range; mappings come later, one by one."""
@@ -144,15 +158,16 @@ class PagingInit:
                 tables.set_pgd(pgdp, self._new_table() | PAGE_PRESENT)
             pmdp = tables.pmd_offset(pgdp, vaddr)
             if pmd_none(tables.entry(pmdp)):
-                tables.set_pmd(pmdp, self._new_table() | KERNPG_TABLE)
+                tables.set_pmd(pmdp, self._new_table() | self.TABLE_FLAGS)
 
     def kmap_init(self) -> None:
         """Remember the PTE of the first ``kmap_atomic()`` slot."""
         tables = self._tables
-        vstart = fix_to_virt(fixed_addresses(self._image.config).slots["FIX_KMAP_BEGIN"])
+        fixed = fixed_addresses(self._image.config)
+        vstart = fixed.to_virt(fixed.slots["FIX_KMAP_BEGIN"])
         pmdp = tables.pmd_offset(tables.pgd_offset(SWAPPER_PG_DIR, vstart), vstart)
         self._statics.kmap_pte = phys_to_virt(tables.pte_offset(pmdp, vstart))
-        self._statics.kmap_prot = PAGE_KERNEL
+        self._statics.kmap_prot = self.page_kernel
 
     def zap_low_mappings(self) -> None:
         """Take the identity mapping away: from here on NULL faults."""
@@ -233,7 +248,7 @@ class MemInit:
         return reserved
 
     def _free_highmem(self) -> int:
-        """Free high memory from its last frame downwards, so its lists run upwards."""
+        """Free high memory; 2.4 does from its last frame downwards, so its lists run upwards."""
         statics, memmap = self._statics, self._allocator.memmap
         first, end = statics.highstart_pfn, statics.highend_pfn
         if first >= end:
@@ -242,5 +257,8 @@ class MemInit:
         rows = memmap.rows(memmap.page(first), end - first)
         for start, stop in runs(usable):
             rows[start:stop, memmap.flags_word] |= np.uint32(1 << self._bits.highmem)
-        zone = self._allocator.page_zone(memmap.page(first))
-        return free_frames(memmap, zone, usable, descending=True)
+        return self.free_high_frames(self._allocator.page_zone(memmap.page(first)), usable)
+
+    def free_high_frames(self, zone: Zone, usable: npt.NDArray[np.bool_]) -> int:
+        """Free those frames of high memory that are RAM. Returns how many they are."""
+        return free_frames(self._allocator.memmap, zone, usable, descending=True)

@@ -17,9 +17,10 @@ from kernel_model.arch_i386.setup import (
     set_limits,
     setup_memory,
 )
-from kernel_model.image import END, KernelImage
+from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import MAX_DMA_ADDRESS, Bootmem
 from kernel_model.mm.free_area import free_area_init, name_zones
+from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmzone import ZONE_DMA, ZONE_HIGHMEM, ZONE_NORMAL
 from kernel_model.mm.numa import (
     NumaPageAllocator,
@@ -71,7 +72,11 @@ class UniformMemory:
     def __init__(self, image: KernelImage, bootmem: Bootmem) -> None:
         self._image = image
         self._bootmem = bootmem
-        self.allocator = PageAllocator(image)
+        self.allocator = self.page_allocator(image)
+
+    def page_allocator(self, image: KernelImage) -> PageAllocator:
+        """The allocator over the zones of this node."""
+        return PageAllocator24(image)
 
     def setup_memory(self) -> None:
         setup_memory(self._image, self._bootmem)
@@ -101,7 +106,7 @@ class NodeMemory:
     def setup_memory(self) -> None:
         statics = self._image.statics
         statics.max_low_pfn = set_limits(self._image)
-        statics.min_low_pfn = pfn_up(END)
+        statics.min_low_pfn = pfn_up(self._image.boot_end)
         for nid, (start, end) in enumerate(self._spans):
             self.setup_node(nid, start, end)
 
@@ -110,7 +115,7 @@ class NodeMemory:
         bootmem, pgdat = self._bootmem, node_data(self._image, nid)
         node = self._image.at(self._image.structs.pg_data_t, pgdat)
         node.bdata = node_bootmem_data(self._image, nid)
-        map_pfn = pfn_up(END) if nid == 0 else start
+        map_pfn = pfn_up(self._image.boot_end) if nid == 0 else start
         bootmap_size = bootmem.init_bootmem_node(pgdat, map_pfn, start, end)
         for frames in map(ram_frames, self._image.config.e820):
             first, last = max(frames.start, start), min(frames.stop, end)

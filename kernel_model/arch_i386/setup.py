@@ -27,7 +27,7 @@ from kernel_model.config import (
     Highmem,
     KernelConfig,
 )
-from kernel_model.image import END, TEXT, KernelImage
+from kernel_model.image import TEXT, KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.resource import IORESOURCE_BUSY, IORESOURCE_MEM, Resources
 
@@ -149,7 +149,7 @@ def kernel_end(start_pfn: int, bootmap_size: int) -> int:
 
 def setup_memory(image: KernelImage, bootmem: Bootmem) -> None:
     """Find the limits, set up the boot allocator, reserve what is in use."""
-    start_pfn = pfn_up(END)
+    start_pfn = pfn_up(image.boot_end)
     max_low_pfn = set_limits(image)
     bootmap_size = bootmem.init_bootmem(start_pfn, max_low_pfn)
     register_bootmem_low_pages(image.config, bootmem, max_low_pfn)

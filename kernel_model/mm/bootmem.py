@@ -42,8 +42,27 @@ class BootmemCall:
     """The node asked, by its descriptor; 0 for a call that names none."""
 
 
+@dataclass(frozen=True, slots=True)
+class BugLines:
+    """Where in ``mm/bootmem.c`` each check stands."""
+
+    reserve_nothing: int
+    reserve_wraps: int
+    reserve_above: int
+    reserve_past_end: int
+    free_nothing: int
+    free_past_end: int
+    free_twice: int
+    alloc_nothing: int
+    alloc_alignment: int
+
+
 class Bootmem:
     """The allocator over all nodes on ``pgdat_list``. Pointers are kernel virtual addresses."""
+
+    LINES = BugLines(86, 92, 95, 97, 119, 121, 135, 162, 165)
+    NODE_NEXT = "node_next"
+    """Links the nodes of ``pgdat_list``."""
 
     def __init__(self, image: KernelImage) -> None:
         self._image = image
@@ -75,7 +94,8 @@ class Bootmem:
                 raise EndlessLoop(f"pgdat_list has the node at {pgdat:#x} twice")
             yield pgdat
             seen.add(pgdat)
-            pgdat = int(self._image.at(self._image.structs.pg_data_t, pgdat).node_next)
+            node = self._image.at(self._image.structs.pg_data_t, pgdat)
+            pgdat = int(getattr(node, self.NODE_NEXT))
 
     def bitmap(self, bdata: Any) -> Bitmap:
         """The boot map of a node; bit 0 is the frame at ``node_boot_start``."""
@@ -89,7 +109,7 @@ class Bootmem:
         node = self._image.at(self._image.structs.pg_data_t, pgdat)
         bdata = self.node(pgdat)
         mapsize = ((end - start + 7) // 8 + 3) & ~3
-        node.node_next = self._statics.pgdat_list
+        setattr(node, self.NODE_NEXT, self._statics.pgdat_list)
         self._statics.pgdat_list = pgdat
         bdata.node_bootmem_map = phys_to_virt(mapstart << PAGE_SHIFT)
         bdata.node_boot_start = start << PAGE_SHIFT
@@ -129,37 +149,58 @@ class Bootmem:
 
     def _reserve_core(self, bdata: Any, addr: int, size: int) -> None:
         """Take every frame that ``size`` bytes at ``addr`` touch, even in part."""
+        lines = self.LINES
         boot_start = bdata.node_boot_start
         first = ((addr - boot_start) & _U32) // PAGE_SIZE
         last = ((addr + size - boot_start + PAGE_SIZE - 1) & _U32) // PAGE_SIZE
         if not size:
-            raise KernelBug(_FILE, 86, "reserve_bootmem of 0 bytes")
+            raise KernelBug(_FILE, lines.reserve_nothing, "reserve_bootmem of 0 bytes")
         if first >= last:
-            raise KernelBug(_FILE, 92, f"reserve_bootmem({addr:#x}, {size:#x}) wraps")
+            raise KernelBug(
+                _FILE, lines.reserve_wraps, f"reserve_bootmem({addr:#x}, {size:#x}) wraps"
+            )
         if addr >> PAGE_SHIFT >= bdata.node_low_pfn:
-            raise KernelBug(_FILE, 95, f"reserve_bootmem({addr:#x}, {size:#x}) above the node")
+            raise KernelBug(
+                _FILE, lines.reserve_above, f"reserve_bootmem({addr:#x}, {size:#x}) above the node"
+            )
         if (addr + size + PAGE_SIZE - 1) // PAGE_SIZE > bdata.node_low_pfn:
-            raise KernelBug(_FILE, 97, f"reserve_bootmem({addr:#x}, {size:#x}) past the node's end")
+            raise KernelBug(
+                _FILE,
+                lines.reserve_past_end,
+                f"reserve_bootmem({addr:#x}, {size:#x}) past the node's end",
+            )
         bitmap = self.bitmap(bdata)
         if last > bitmap.length:
             raise KernelFault(
                 f"reserve_bootmem({addr:#x}, {size:#x}) lies below the node: the kernel would set "
                 "bits behind its boot map"
             )
-        twice = bitmap.read(first, last)
+        self._report_twice(first, bitmap.read(first, last))
         bitmap.write(first, last, -1)
+
+    def _report_twice(self, first: int, twice: int) -> None:
+        """Say which frames were taken already: the bits of ``twice``, from frame ``first`` on."""
         while twice:
             index = lowest_set(twice)
             self._image.printk(f"hm, page {(first + index) * PAGE_SIZE:08x} reserved twice.\n")
             twice &= twice - 1
 
+    def _note_freed(self, bdata: Any, addr: int) -> None:
+        """Memory from ``addr`` on is about to be free."""
+
     def _free_core(self, bdata: Any, addr: int, size: int) -> None:
         """Give back the frames that lie wholly inside ``size`` bytes at ``addr``."""
+        lines = self.LINES
         boot_start = bdata.node_boot_start
         if not size:
-            raise KernelBug(_FILE, 119, "free_bootmem of 0 bytes")
+            raise KernelBug(_FILE, lines.free_nothing, "free_bootmem of 0 bytes")
         if ((addr + size) & _U32) // PAGE_SIZE > bdata.node_low_pfn:
-            raise KernelBug(_FILE, 121, f"free_bootmem({addr:#x}, {size:#x}) past the node's end")
+            raise KernelBug(
+                _FILE,
+                lines.free_past_end,
+                f"free_bootmem({addr:#x}, {size:#x}) past the node's end",
+            )
+        self._note_freed(bdata, addr)
         # A range that begins below the node wraps to a huge index, and nothing is freed.
         start = ((addr + PAGE_SIZE - 1) & _U32) // PAGE_SIZE
         first = (start - boot_start // PAGE_SIZE) & _U32
@@ -170,7 +211,9 @@ class Bootmem:
         already_free = lowest_set(~bitmap.read(first, last) & ((1 << (last - first)) - 1))
         if already_free >= 0:
             bitmap.write(first, first + already_free, 0)
-            raise KernelBug(_FILE, 135, f"frame {first + already_free} of the node freed twice")
+            raise KernelBug(
+                _FILE, lines.free_twice, f"frame {first + already_free} of the node freed twice"
+            )
         bitmap.write(first, last, 0)
 
     def reserve_bootmem(self, addr: int, size: int) -> None:
@@ -224,9 +267,11 @@ class Bootmem:
     def _alloc_core(self, bdata: Any, size: int, align: int, goal: int) -> int:
         """``size`` zeroed bytes at a multiple of ``align``; 0 when nothing fits (book 5.4.1)."""
         if not size:
-            raise KernelBug(_FILE, 162, "__alloc_bootmem of 0 bytes")
+            raise KernelBug(_FILE, self.LINES.alloc_nothing, "__alloc_bootmem of 0 bytes")
         if align & (align - 1):
-            raise KernelBug(_FILE, 165, f"alignment {align} is no power of two")
+            raise KernelBug(
+                _FILE, self.LINES.alloc_alignment, f"alignment {align} is no power of two"
+            )
         start = self._first_fit(bdata, size, align, goal)
         if start is None:
             return 0

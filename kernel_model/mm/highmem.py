@@ -3,7 +3,8 @@
 
 Models linux-2.4.22 ``mm/highmem.c`` (book 2.7): ``kmap_high()``, ``kunmap_high()``,
 ``map_new_virtual()``, ``flush_all_zero_pkmaps()``. In RAM: ``pkmap_count``, ``last_pkmap_nr``,
-``pkmap_map_wait``, ``page->virtual`` of high frames, and the window's one page table.
+``pkmap_map_wait``, and the window's one page table. Where a high frame's address is written down
+is the release's: in ``page->virtual`` in 2.4, in a hash table in 2.6 (:class:`PageAddresses`).
 
 A count of 0 is an entry that may be used; 1 is one that nobody uses but that is still mapped,
 because the TLB may hold it; n is one with n - 1 users. All the 1s are unmapped together, with
@@ -23,7 +24,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from kernel_model.arch_i386.fixmap import PKMAP_BASE, last_pkmap
+from kernel_model.arch_i386.fixmap import fixed_addresses, last_pkmap
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.pgalloc import PageTables
 from kernel_model.arch_i386.pgtable import mk_pte, pte_none, pte_pfn
@@ -77,6 +78,41 @@ class NobodyElse:
         """Nobody sleeps."""
 
 
+class PageAddresses(Protocol):
+    """Where the kernel notes the address that a high frame has. Pages are ``struct page *``."""
+
+    def page_address(self, page: int) -> int:
+        """The address that a frame has now, 0 for none."""
+
+    def set_page_address(self, page: int, vaddr: int) -> None:
+        """A high frame is mapped at ``vaddr``, or no longer: 0."""
+
+    def mapped(self) -> Iterator[tuple[int, int]]:
+        """(page, address) of each high frame that has one, from the lowest frame up."""
+
+
+class VirtualField:
+    """``page->virtual``, which a kernel with high memory has for every frame."""
+
+    def __init__(self, image: KernelImage, memmap: MemMap) -> None:
+        self._statics = image.statics
+        self._memmap = memmap
+        self._word = image.structs.page.word("virtual")
+
+    def page_address(self, page: int) -> int:
+        return self._memmap.words[self._memmap.word(page, self._word)]
+
+    def set_page_address(self, page: int, vaddr: int) -> None:
+        self._memmap.words[self._memmap.word(page, self._word)] = vaddr
+
+    def mapped(self) -> Iterator[tuple[int, int]]:
+        statics, memmap = self._statics, self._memmap
+        first, end = int(statics.highstart_pfn), int(statics.highend_pfn)
+        rows = memmap.rows(memmap.page(first), end - first)
+        for row in np.flatnonzero(rows[:, self._word]).tolist():
+            yield memmap.page(first + row), int(rows[row, self._word])
+
+
 @dataclass(frozen=True, slots=True)
 class Kmap:
     """One mapped entry of the window, from the kernel's records."""
@@ -89,16 +125,25 @@ class Kmap:
 class PersistentKmaps:
     """The window of ``kmap()``. Pages are ``struct page *``."""
 
-    def __init__(self, image: KernelImage, memmap: MemMap, tables: PageTables, tlb: Tlb) -> None:
+    def __init__(
+        self,
+        image: KernelImage,
+        memmap: MemMap,
+        tables: PageTables,
+        tlb: Tlb,
+        addresses: PageAddresses,
+    ) -> None:
         self._image = image
         self._statics = image.statics
         self._memmap = memmap
+        self._addresses = addresses
         self._tables = tables
         self._tlb = tlb
         self._lists = Lists(image.ram)
-        self._virtual_word = image.structs.page.word("virtual")
         self.entries = last_pkmap(image.config.pae)
         """``LAST_PKMAP``."""
+        self.base = fixed_addresses(image.config).pkmap_base
+        """``PKMAP_BASE``."""
         count_paddr = virt_to_phys(image.symbol("pkmap_count"))
         self._counts = image.ram.table(count_paddr, self.entries)
         self.pkmap_map_wait = image.symbol("pkmap_map_wait")
@@ -106,14 +151,19 @@ class PersistentKmaps:
         self._lists.init(self._sleepers)
         self.others: OtherProcesses = NobodyElse()
 
+    def pkmap_nr(self, vaddr: int) -> int:
+        """``PKMAP_NR``: which entry of the window an address belongs to."""
+        return vaddr - self.base >> PAGE_SHIFT
+
+    def pkmap_addr(self, entry: int) -> int:
+        """``PKMAP_ADDR``: kernel virtual address of an entry."""
+        return self.base + (entry << PAGE_SHIFT)
+
     # -- the records -------------------------------------------------------------------------
 
     def virtual(self, page: int) -> int:
-        """``page->virtual``: the address that a frame has now, 0 for none."""
-        return self._memmap.words[self._memmap.word(page, self._virtual_word)]
-
-    def _set_virtual(self, page: int, vaddr: int) -> None:
-        self._memmap.words[self._memmap.word(page, self._virtual_word)] = vaddr
+        """The address that a frame has now, 0 for none."""
+        return self._addresses.page_address(page)
 
     def count(self, entry: int) -> int:
         """``pkmap_count[entry]``."""
@@ -122,19 +172,15 @@ class PersistentKmaps:
     def users(self, page: int) -> int:
         """How many ``kmap_high()`` of a high frame wait for their ``kunmap_high()``."""
         vaddr = self.virtual(page)
-        return max(self.count(pkmap_nr(vaddr)) - 1, 0) if vaddr else 0
+        return max(self.count(self.pkmap_nr(vaddr)) - 1, 0) if vaddr else 0
 
     def kmaps(self) -> Iterator[Kmap]:
         """Every entry that is mapped, the unused ones too, from the lowest frame up."""
-        statics, memmap = self._statics, self._memmap
-        first, end = int(statics.highstart_pfn), int(statics.highend_pfn)
         if not self._counts.any():
             return
-        rows = memmap.rows(memmap.page(first), end - first)
-        for row in np.flatnonzero(rows[:, self._virtual_word]).tolist():
-            vaddr = int(rows[row, self._virtual_word])
-            if count := self.count(pkmap_nr(vaddr)):
-                yield Kmap(vaddr, first + row, count - 1)
+        for page, vaddr in self._addresses.mapped():
+            if count := self.count(self.pkmap_nr(vaddr)):
+                yield Kmap(vaddr, self._memmap.pfn(page), count - 1)
 
     # -- mapping -----------------------------------------------------------------------------
 
@@ -149,8 +195,8 @@ class PersistentKmaps:
             self._counts[entry] = 0
             pte = self._tables.ptep_get_and_clear(self._ptep(entry))
             if pte_none(pte):
-                raise BadKmap(63, "a mapped entry has no PTE", 0, pkmap_addr(entry), 0)
-            self._set_virtual(self._memmap.page(pte_pfn(pte)), 0)
+                raise BadKmap(63, "a mapped entry has no PTE", 0, self.pkmap_addr(entry), 0)
+            self._addresses.set_page_address(self._memmap.page(pte_pfn(pte)), 0)
         self._tlb.flush_tlb_all()
 
     def _next_usable_entry(self) -> int:
@@ -176,11 +222,11 @@ class PersistentKmaps:
             self.others.sleep_on(self.pkmap_map_wait)
             if vaddr := self.virtual(page):
                 return vaddr
-        vaddr = pkmap_addr(entry)
+        vaddr = self.pkmap_addr(entry)
         pte = mk_pte(self._memmap.pfn(page), int(self._statics.kmap_prot))
         self._tables.set_pte(self._ptep(entry), pte)
         self._counts[entry] = 1
-        self._set_virtual(page, vaddr)
+        self._addresses.set_page_address(page, vaddr)
         return vaddr
 
     def kmap_high(self, page: int, nonblocking: bool = False) -> int:
@@ -191,7 +237,7 @@ class PersistentKmaps:
         vaddr = self.virtual(page) or self.map_new_virtual(page, nonblocking)
         if not vaddr:
             return 0
-        entry = pkmap_nr(vaddr)
+        entry = self.pkmap_nr(vaddr)
         self._counts[entry] += 1
         if self.count(entry) < 2:
             reason = "a frame has an address that is not mapped"
@@ -206,20 +252,10 @@ class PersistentKmaps:
         vaddr, pfn = self.virtual(page), self._memmap.pfn(page)
         if not vaddr:
             raise BadKmap(166, "unmapped, but it is not mapped", pfn, 0, 0)
-        entry = pkmap_nr(vaddr)
+        entry = self.pkmap_nr(vaddr)
         count = self.count(entry) - 1
         if count <= 0:
             raise BadKmap(176, "unmapped more often than mapped", pfn, vaddr, count + 1)
         self._counts[entry] = count
         if count == 1 and not self._lists.empty(self._sleepers):
             self.others.wake_up(self.pkmap_map_wait)
-
-
-def pkmap_nr(vaddr: int) -> int:
-    """``PKMAP_NR``: which entry of the window an address belongs to."""
-    return vaddr - PKMAP_BASE >> PAGE_SHIFT
-
-
-def pkmap_addr(entry: int) -> int:
-    """``PKMAP_ADDR``: kernel virtual address of an entry."""
-    return PKMAP_BASE + (entry << PAGE_SHIFT)

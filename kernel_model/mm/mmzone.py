@@ -16,7 +16,7 @@ from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, phys_to_virt, v
 from kernel_model.bitops import Bitmap
 from kernel_model.image import KernelImage
 from kernel_model.mm.page_flags import MACROS, FlagOperation
-from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER
+from kernel_model.structs.mmzone import MAX_NR_ZONES
 
 ZONE_DMA: Final = 0
 ZONE_NORMAL: Final = 1
@@ -50,7 +50,7 @@ class MemMap:
         self.buffers_word = page.word(self.PRIVATE)
         self.mapping_word = page.word("mapping")
         self._reserved = 1 << flags.reserved
-        self._zone_shift = flags.zone_shift
+        self.zone_shift = flags.zone_shift
 
     def at(self, mapnr: int) -> int:
         """``mem_map + mapnr``: the entry with this index in the array."""
@@ -114,7 +114,7 @@ class MemMap:
 
     def zone_number(self, page: int) -> int:
         """Index into ``zone_table``, of which each node has a part."""
-        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> self._zone_shift
+        return self.words[(page - PAGE_OFFSET >> 2) + self.flags_word] >> self.zone_shift
 
     def rows(self, page: int, count: int) -> npt.NDArray[np.uint32]:
         """``count`` entries from ``page`` on, as a table of u32, one row a frame."""
@@ -124,6 +124,9 @@ class MemMap:
 
 class Zone:
     """One ``zone_t`` at a kernel virtual address."""
+
+    LINKS = MemMap.LINKS
+    """The field of ``struct page`` that links free blocks."""
 
     def __init__(self, image: KernelImage, vaddr: int) -> None:
         self.vaddr = vaddr
@@ -135,6 +138,8 @@ class Zone:
         self.free_pages_word = self._base + kind.word("free_pages")
         self._free_area = self._base + kind.word("free_area")
         self._area_words = image.structs.free_area_t.size >> 2
+        self._link = image.structs.page.offset(self.LINKS)
+        self._orders = image.constants.max_order
 
     @property
     def name(self) -> str:
@@ -150,6 +155,11 @@ class Zone:
     def size(self) -> int:
         """Frames from the first to the last, holes included."""
         return int(self.view.size)
+
+    @property
+    def present_pages(self) -> int:
+        """Frames that exist; 2.4 counts its holes too."""
+        return self.size
 
     @property
     def start_pfn(self) -> int:
@@ -174,15 +184,15 @@ class Zone:
 
     def free_blocks(self, order: int) -> Iterator[int]:
         """The ``struct page *`` of each free block of ``order``, head of the list first."""
-        head = self.free_list(order)
+        head, link = self.free_list(order), self._link
         entry = self._words[head - PAGE_OFFSET >> 2]
         while entry != head:
-            yield entry
+            yield entry - link
             entry = self._words[entry - PAGE_OFFSET >> 2]
 
     def free_counts(self) -> list[int]:
         """Number of free blocks of each order: the line of ``/proc/buddyinfo``."""
-        return [sum(1 for _ in self.free_blocks(order)) for order in range(MAX_ORDER)]
+        return [sum(1 for _ in self.free_blocks(order)) for order in range(self._orders)]
 
 
 def for_each_zone(image: KernelImage) -> Iterator[Zone]:

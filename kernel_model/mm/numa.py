@@ -15,8 +15,8 @@ from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_area_init_core
+from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmzone import MemMap
-from kernel_model.mm.page_alloc import PageAllocator
 
 
 def node_data(image: KernelImage, nid: int) -> int:
@@ -90,7 +90,7 @@ def nodes_online(image: KernelImage) -> Iterator[Any]:
         pgdat = int(node.node_next)
 
 
-class NumaPageAllocator(PageAllocator):
+class NumaPageAllocator(PageAllocator24):
     """Asks one node after the other, each with its own zonelists."""
 
     def __init__(self, image: KernelImage) -> None:

@@ -2,10 +2,12 @@
 """The status bits of a frame, ``page->flags``.
 
 Models linux-2.4.22 ``include/linux/mm.h`` (book 2.5, table 2.1). The zone of a frame stands
-in the top byte of the same word.
+in the top byte of the same word. 2.6 gave most bits other numbers; ``PG_LOCKED`` to ``PG_DIRTY``
+are the same in both, so code of both may use them from here, the others from ``image.constants``.
 """
 
 import enum
+from collections.abc import Mapping
 from typing import Final
 
 PG_LOCKED: Final = 0
@@ -33,10 +35,10 @@ NAMES: Final[dict[int, str]] = {
 """Bit number -> name, for messages."""
 
 
-def flag_names(flags: int) -> str:
+def flag_names(flags: int, names: Mapping[int, str] = NAMES) -> str:
     """The set bits by name, as ``PG_locked|PG_dirty``; ``-`` when none is set."""
-    names = [f"PG_{NAMES[bit][3:].lower()}" for bit in NAMES if flags >> bit & 1]
-    return "|".join(names) or "-"
+    said = [f"PG_{names[bit][3:].lower()}" for bit in names if flags >> bit & 1]
+    return "|".join(said) or "-"
 
 
 class FlagOperation(enum.Enum):

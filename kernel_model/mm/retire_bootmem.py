@@ -6,7 +6,10 @@ Models linux-2.4.22 ``mm/bootmem.c: free_all_bootmem_core()`` (book 5.6). It sta
 made from boot memory.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.image import KernelImage
@@ -16,7 +19,15 @@ from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.structs.mmzone import MAX_NR_ZONES
 
-__all__ = ["free_all_bootmem"]
+__all__ = ["clear_frames", "free_all_bootmem"]
+
+
+def clear_frames(bootmem: Bootmem, bdata: Any) -> npt.NDArray[np.bool_]:
+    """One flag for each frame of a node: whether its boot map has it free."""
+    frames = int(bdata.node_low_pfn) - (int(bdata.node_boot_start) >> PAGE_SHIFT)
+    bitmap = bootmem.bitmap(bdata)
+    bits = np.frombuffer(bitmap.value().to_bytes((frames + 7) // 8, "little"), np.uint8)
+    return np.equal(np.unpackbits(bits, count=frames, bitorder="little"), 0)
 
 
 def free_all_bootmem(
@@ -27,11 +38,8 @@ def free_all_bootmem(
     Returns the number of frames freed. The boot allocator is no more after this.
     """
     bdata, memmap = bootmem.node(pgdat), allocator.memmap
-    frames = int(bdata.node_low_pfn) - (int(bdata.node_boot_start) >> PAGE_SHIFT)
-    bitmap = bootmem.bitmap(bdata)
-    bits = np.frombuffer(bitmap.value().to_bytes((frames + 7) // 8, "little"), np.uint8)
-    clear = np.unpackbits(bits, count=frames, bitorder="little") == 0
-    total = 0
+    clear = clear_frames(bootmem, bdata)
+    frames, total = len(clear), 0
     node = image.at(image.structs.pg_data_t, pgdat)
     first = node.node_start_mapnr
     for index in range(MAX_NR_ZONES):

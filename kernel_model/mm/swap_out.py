@@ -21,8 +21,8 @@ from kernel_model.arch_i386.pgtable import (
 )
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import KernelImage
-from kernel_model.mm.buddy import Buddy
 from kernel_model.mm.memory.tables import UserTables
+from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.page_flags import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_UPTODATE
 from kernel_model.mm.swap_state import SwapCache
@@ -60,7 +60,7 @@ class SwapOut:
         self._vm_start, self._vm_end = vma.word("vm_start"), vma.word("vm_end")
         self._vm_next, self._vm_flags = vma.word("vm_next"), vma.word("vm_flags")
 
-    def swap_out(self, classzone: Buddy) -> bool:
+    def swap_out(self, classzone: Zone) -> bool:
         """Unmap pages until 32 of them can be freed. False: each space was gone through once."""
         words, wanted = self._words, SWAP_CLUSTER_MAX
         for _ in range(int(self._statics.mmlist_nr) + 1):
@@ -88,7 +88,7 @@ class SwapOut:
     def _scan_ended(self, mm: int) -> bool:
         return self._words[(mm - PAGE_OFFSET >> 2) + self._swap_address] == TASK_SIZE
 
-    def _swap_out_mm(self, mm: int, address: int, wanted: int, classzone: Buddy) -> int:
+    def _swap_out_mm(self, mm: int, address: int, wanted: int, classzone: Zone) -> int:
         """Go through one space from ``address`` on. Returns how many pages are still wanted."""
         words = self._words
         vma = self._find_vma(mm, address)
@@ -103,7 +103,7 @@ class SwapOut:
         words[(mm - PAGE_OFFSET >> 2) + self._swap_address] = TASK_SIZE
         return wanted
 
-    def _swap_out_vma(self, mm: int, vma: int, start: int, wanted: int, classzone: Buddy) -> int:
+    def _swap_out_vma(self, mm: int, vma: int, start: int, wanted: int, classzone: Zone) -> int:
         at = vma - PAGE_OFFSET >> 2
         end, flags = self._words[at + self._vm_end], self._words[at + self._vm_flags]
         pgd, reached = self._tables.pgd(mm), end
@@ -122,7 +122,7 @@ class SwapOut:
         return wanted
 
     def _try_to_swap_out(
-        self, mm: int, pgd: int, vaddr: int, ptep: int, page: int, flags: int, classzone: Buddy
+        self, mm: int, pgd: int, vaddr: int, ptep: int, page: int, flags: int, classzone: Zone
     ) -> int:
         """Unmap one page if it was not used since the last look. 1 when its frame can go."""
         memmap, entries = self._memmap, self._entries
@@ -157,7 +157,7 @@ class SwapOut:
         self._allocator.free_page(page)
         return int(freeable)
 
-    def _in_class(self, page: int, classzone: Buddy) -> bool:
+    def _in_class(self, page: int, classzone: Zone) -> bool:
         zone = self._allocator.page_zone(page)
         same_node = zone.view.zone_pgdat == classzone.view.zone_pgdat
         return bool(same_node and zone.vaddr <= classzone.vaddr)

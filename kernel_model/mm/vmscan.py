@@ -20,10 +20,9 @@ from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
-from kernel_model.mm.buddy import Buddy
 from kernel_model.mm.gfp import GFP_BIT_FS, GFP_KSWAPD, PF_MEMALLOC
+from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmzone import Zone, for_each_zone
-from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.page_flags import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -40,7 +39,7 @@ _FRUITLESS_YIELDS: Final = 4
 """Yields in a row without one more free frame or page on its way to swap, after which nothing
 will ever change."""
 
-SwapOut = Callable[[Buddy], bool]
+SwapOut = Callable[[Zone], bool]
 """``swap_out()``: unmap frames of the class zone from processes; whether it got enough."""
 
 
@@ -50,7 +49,7 @@ class Vmscan:
     def __init__(
         self,
         image: KernelImage,
-        allocator: PageAllocator,
+        allocator: PageAllocator24,
         swap_cache: SwapCache,
         swap_out: SwapOut,
         out_of_memory: Callable[[], bool],
@@ -106,7 +105,7 @@ class Vmscan:
 
     # -- shrinking -----------------------------------------------------------------------------
 
-    def shrink_caches(self, classzone: Buddy, priority: int, gfp_mask: int, wanted: int) -> int:
+    def shrink_caches(self, classzone: Zone, priority: int, gfp_mask: int, wanted: int) -> int:
         """Free up to ``wanted`` frames, slabs first. Returns how many are still wanted."""
         if wanted <= self._kmem_cache_reap(gfp_mask):
             return 0
@@ -138,7 +137,7 @@ class Vmscan:
     def _previous(self, entry: int) -> int:
         return self._lists.last(entry)
 
-    def shrink_cache(self, wanted: int, classzone: Buddy, gfp_mask: int, priority: int) -> int:
+    def shrink_cache(self, wanted: int, classzone: Zone, gfp_mask: int, priority: int) -> int:
         """Free unused cached frames from the tail of the inactive list.
 
         Too many frames that processes map make it swap out instead. Returns how many frames
@@ -174,7 +173,7 @@ class Vmscan:
             pfn = self._memmap.pfn(page)
             raise KernelBug("vmscan.c", 0, f"frame {pfn:#x} is on the wrong LRU list")
 
-    def _in_class(self, page: int, classzone: Buddy) -> bool:
+    def _in_class(self, page: int, classzone: Zone) -> bool:
         """``memclass()``: freeing this frame helps an allocation from the class zone."""
         zone = self._allocator.page_zone(page)
         same_node = zone.view.zone_pgdat == classzone.view.zone_pgdat

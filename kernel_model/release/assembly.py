@@ -11,6 +11,8 @@ but this decides by the release: code that both share takes its numbers from
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from kernel_model.arch_i386.highmem import DirectMapping
+from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.layout import Layout
 from kernel_model.exec import Exec
 from kernel_model.file_memory import FileMemory
@@ -48,8 +50,24 @@ class Release(ABC):
         """Uniform memory or nodes, and the page allocator over it."""
 
     @abstractmethod
+    def highmem(self, kernel: "Kernel") -> DirectMapping:
+        """How the kernel reaches a frame."""
+
+    def paging(self, kernel: "Kernel") -> PagingInit:
+        """The kernel's own page tables."""
+        return PagingInit(kernel.image, kernel.bootmem, kernel.tables, kernel.tlb, kernel.layout)
+
+    def mem_init(self, kernel: "Kernel") -> None:
+        """The end of boot memory."""
+        MemInit(kernel.image, kernel.layout, kernel.allocator).mem_init()
+
+    @abstractmethod
     def finish_zones(self, kernel: "Kernel") -> None:
         """What follows on the zones before boot memory ends."""
+
+    @abstractmethod
+    def do_initcalls(self, kernel: "Kernel") -> None:
+        """What the subsystems do for themselves at the end of the boot."""
 
     # -- the kernel's own objects ------------------------------------------------------------------
 

@@ -95,6 +95,11 @@ class PageFlags:
     zone_shift: int = 24
     """The number of the zone stands above this bit."""
 
+    def names(self) -> dict[int, str]:
+        """Bit number -> name, as ``PG_locked``."""
+        bits = {name: getattr(self, name) for name in self.__slots__ if name != "zone_shift"}
+        return {bit: f"PG_{name}" for name, bit in bits.items() if bit >= 0}
+
     def mask(self, *names: str) -> int:
         """The bits of these names as one mask; a bit that this release lacks adds nothing."""
         return sum(1 << bit for name in names if (bit := getattr(self, name)) >= 0)
@@ -120,6 +125,7 @@ LINUX_2_4: Final = Constants(
 LINUX_2_6: Final = Constants(
     max_order=11,
     gfp=Gfp(
+        zonemask=0x03,
         fs=0x80,
         cold=0x100,
         nowarn=0x200,

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux 2.4.22, put together from its parts."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.caches import proc_caches_init
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_4 import Slab24
@@ -32,8 +34,14 @@ class Linux24(Release):
             return UniformMemory(image, bootmem)
         return NodeMemory(image, bootmem)
 
+    def highmem(self, kernel: "Kernel") -> DirectMapping:
+        return direct_or_high(kernel.image, kernel.allocator.memmap, kernel.tables, kernel.tlb)
+
     def finish_zones(self, kernel: "Kernel") -> None:
         """Zones are complete when ``paging_init()`` is."""
+
+    def do_initcalls(self, kernel: "Kernel") -> None:
+        """Nothing of memory waits for them."""
 
     def slab(self, kernel: "Kernel") -> Slab:
         allocator, online = kernel.allocator, kernel.config.nr_cpus
@@ -84,11 +92,13 @@ class Linux24(Release):
         )
 
     def reclaim(self, kernel: "Kernel") -> Vmscan:
-        return Vmscan(
+        allocator = cast(PageAllocator24, kernel.allocator)  # what layout() made
+        allocator.pressure = vmscan = Vmscan(
             kernel.image,
-            kernel.allocator,
+            allocator,
             kernel.swap_cache,
             kernel.swapper.swap_out,
             kernel.oom_killer.out_of_memory,
             kernel.slab.kmem_cache_reap,
         )
+        return vmscan

@@ -5,12 +5,48 @@ Parts that 2.6 does not have yet are those of 2.4; the boot stops at :attr:`Linu
 behind which they would not work.
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
+from kernel_model.arch_i386.highmem import DirectMapping
+from kernel_model.arch_i386.layout import Layout
+from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
+from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
+from kernel_model.arch_i386.linux_2_6.layout import UniformMemory26
+from kernel_model.image import KernelImage
+from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
+from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
+from kernel_model.mm.linux_2_6.mmzone import MemMap26
+from kernel_model.mm.linux_2_6.watermarks import init_per_zone_pages_min
 from kernel_model.release.linux_2_4 import Linux24
+
+if TYPE_CHECKING:
+    from kernel_model.kernel import Kernel
 
 
 class Linux26(Linux24):
     """Which class is which part of a 2.6 kernel."""
 
     last_step: ClassVar[str] = "mem_init"
+
+    def bootmem(self, image: KernelImage) -> Bootmem:
+        return LastSuccessBootmem(image)
+
+    def layout(self, image: KernelImage, bootmem: Bootmem) -> Layout:
+        return UniformMemory26(image, bootmem)
+
+    def highmem(self, kernel: "Kernel") -> DirectMapping:
+        memmap = cast(MemMap26, kernel.allocator.memmap)  # what layout() made
+        return direct_or_high(kernel.image, memmap, kernel.tables, kernel.tlb)
+
+    def paging(self, kernel: "Kernel") -> PagingInit26:
+        return PagingInit26(kernel.image, kernel.bootmem, kernel.tables, kernel.tlb, kernel.layout)
+
+    def finish_zones(self, kernel: "Kernel") -> None:
+        build_all_zonelists(kernel.image)
+
+    def mem_init(self, kernel: "Kernel") -> None:
+        MemInit26(kernel.image, kernel.layout, kernel.allocator).mem_init()
+
+    def do_initcalls(self, kernel: "Kernel") -> None:
+        init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())

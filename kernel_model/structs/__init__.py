@@ -120,6 +120,8 @@ class Structs:
     pte_chain: CType
     vm_area_shared: CType
     radix_tree_root: CType
+    page_address_map: CType
+    page_address_slot: CType
     vm_list_struct: CType
 
     def __init__(self, abi: Abi) -> None:

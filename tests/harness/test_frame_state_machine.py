@@ -37,8 +37,8 @@ from kernel_model.mm.gfp import (
     GFP_NOFS,
     GFP_ZONEMASK,
 )
+from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmzone import for_each_zone
-from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.vmscan import Vmscan
 from tests.harness.frame_accounting import check_machine
@@ -94,7 +94,7 @@ class FrameMachine(RuleBasedStateMachine):
 
     def _zonelists(self, gfp: int) -> list[list[Buddy]]:
         return [
-            self.allocator._zones_of(pgdat + self.allocator._zonelists + (gfp & GFP_ZONEMASK) * 16)
+            self.allocator.zones_of(pgdat + self.allocator._zonelists + (gfp & GFP_ZONEMASK) * 16)
             for pgdat in self.allocator.pgdats()
         ]
 
@@ -382,22 +382,22 @@ def a_freed_frame_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watermarks_are_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = PageAllocator._take
+    real = PageAllocator24._take
 
     def stingy(self: Any, zones: list[Buddy], order: int, marks: list[int]) -> int:
         return real(self, zones, order, [4 * mark for mark in marks])
 
-    monkeypatch.setattr(PageAllocator, "_take", stingy)
+    monkeypatch.setattr(PageAllocator24, "_take", stingy)
 
 
 def watermarks_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = PageAllocator._take
+    real = PageAllocator24._take
 
     def lavish(self: Any, zones: list[Buddy], order: int, marks: list[int]) -> int:
         page = real(self, zones, order, marks)
         return page or next((page for zone in zones if (page := zone.rmqueue(order))), 0)
 
-    monkeypatch.setattr(PageAllocator, "_take", lavish)
+    monkeypatch.setattr(PageAllocator24, "_take", lavish)
 
 
 def a_mapped_page_loses_its_frame(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,5 +76,7 @@ def declare(structs: "Structs") -> None:
     structs.per_cpu_pageset = mmzone.per_cpu_pageset(abi)
     structs.zone_t = mmzone.zone(abi)
     structs.pg_data_t = mmzone.pg_data_t(abi)
+    structs.page_address_map = statics.PAGE_ADDRESS_MAP
+    structs.page_address_slot = statics.page_address_slot(abi)
     structs.cpuinfo_x86 = statics_2_4.CPUINFO_X86
     structs.kernel_statics = statics.kernel_statics(structs)

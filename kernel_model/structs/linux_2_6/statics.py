@@ -5,15 +5,16 @@ Models the data segment of linux-2.6.11. LRU lists and their lengths stand in th
 files in the radix tree of their address space.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
 from kernel_model.structs.linux_2_6.slab import (
     CACHE_NAME_BYTES,
     MALLOC_SIZES,
     MAX_CACHE_NAMES,
 )
-from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_ZONES
+from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_ZONES, spinlock_t
 from kernel_model.structs.statics import (
     file_statics,
     highmem_statics,
@@ -23,7 +24,29 @@ from kernel_model.structs.statics import (
 )
 
 if TYPE_CHECKING:
-    from kernel_model.structs import Structs
+    from kernel_model.structs import Abi, Structs
+
+
+PA_HASH_ORDER: Final = 7
+PAGE_ADDRESS_MAP: Final = struct(
+    "struct page_address_map",
+    [("page", pointer("struct page")), ("virtual", pointer("void")), ("list", LIST_HEAD)],
+)
+
+
+def page_address_slot(abi: "Abi") -> CType:
+    """A chain of the hash table with its lock."""
+    return struct("struct page_address_slot", [("lh", LIST_HEAD), ("lock", spinlock_t(abi))])
+
+
+def page_address_statics(structs: "Structs") -> list[tuple[str, CType]]:
+    """The variables of mm/highmem.c, among them who has which address."""
+    return [
+        *highmem_statics(structs),
+        ("page_address_pool", LIST_HEAD),
+        ("page_address_maps", array(PAGE_ADDRESS_MAP, last_pkmap(structs.abi.pae))),
+        ("page_address_htable", array(structs.page_address_slot, 1 << PA_HASH_ORDER)),
+    ]
 
 
 def kernel_statics(structs: "Structs") -> CType:
@@ -63,6 +86,6 @@ def kernel_statics(structs: "Structs") -> CType:
             ("rcu_callbacks", pointer("struct rcu_head")),
             ("cache_names", array(UCHAR, MAX_CACHE_NAMES * CACHE_NAME_BYTES)),
             *node_statics(structs),
-            *(highmem_statics(structs) if structs.abi.highmem else ()),
+            *(page_address_statics(structs) if structs.abi.highmem else ()),
         ],
     )

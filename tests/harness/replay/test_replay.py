@@ -12,6 +12,7 @@ import pytest
 from harness.replay import TOPICS, replay
 from harness.replay.trace import Comparison, Difference, read_trace
 from kernel_model.arch_i386 import init, layout
+from kernel_model.arch_i386.fixmap import PKMAP_BASE
 from kernel_model.bitops import Bitmap
 from kernel_model.errors import BadInput, MmucheckError
 from kernel_model.lists import Lists
@@ -359,7 +360,7 @@ def no_table_for_kmap(monkeypatch: pytest.MonkeyPatch) -> None:
     real = init.PagingInit.fixrange_init
 
     def without_pkmap(self: init.PagingInit, start: int, end: int) -> None:
-        real(self, start, end + (4 << 20) if start == init.PKMAP_BASE else end)
+        real(self, start, end + (4 << 20) if start == PKMAP_BASE else end)
 
     monkeypatch.setattr(init.PagingInit, "fixrange_init", without_pkmap)
 

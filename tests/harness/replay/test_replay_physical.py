@@ -16,9 +16,9 @@ from harness.replay import replay
 from kernel_model.lists import Lists
 from kernel_model.mm import free_area
 from kernel_model.mm.buddy import Buddy
+from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.numa import NumaPageAllocator
-from kernel_model.mm.page_alloc import PageAllocator
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.4.22"
 
@@ -225,7 +225,7 @@ def watermarks_include_the_mark(monkeypatch: pytest.MonkeyPatch) -> None:
                 return page
         return 0
 
-    monkeypatch.setattr(PageAllocator, "_take", take)
+    monkeypatch.setattr(PageAllocator24, "_take", take)
 
 
 def watermarks_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def watermarks_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
                 return page
         return 0
 
-    monkeypatch.setattr(PageAllocator, "_take", take)
+    monkeypatch.setattr(PageAllocator24, "_take", take)
 
 
 def expanding_keeps_the_lower_half(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,14 +281,14 @@ def the_last_block_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def every_freed_block_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """``local_pages`` as a list of all that reclaim freed, not of the first block only."""
-    real = PageAllocator.free_pages_ok
+    real = PageAllocator24.free_pages_ok
 
     def hoarding(self: Any, page: int, order: int) -> None:
         held, self.current.nr_local_pages = self.current.nr_local_pages, 0
         real(self, page, order)
         self.current.nr_local_pages += held
 
-    monkeypatch.setattr(PageAllocator, "free_pages_ok", hoarding)
+    monkeypatch.setattr(PageAllocator24, "free_pages_ok", hoarding)
 
 
 def held_back_blocks_fit_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,26 +299,26 @@ def held_back_blocks_fit_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
         self.memmap.set_count(page, 1)
         return page
 
-    monkeypatch.setattr(PageAllocator, "_claim_local_page", claim)
+    monkeypatch.setattr(PageAllocator24, "_claim_local_page", claim)
 
 
 def nothing_is_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernel_model.mm.page_alloc.PF_FREE_PAGES", 0)
+    monkeypatch.setattr("kernel_model.mm.linux_2_4.page_alloc.PF_FREE_PAGES", 0)
 
 
 def the_reserve_is_half(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of pages_min stays for those who may not wait; here it is half."""
-    real = PageAllocator._take
+    real = PageAllocator24._take
 
     def take(self: Any, zones: list[Buddy], order: int, marks: list[int]) -> int:
         quarters = [zone.pages_min >> 2 for zone in zones]
         return real(self, zones, order, [2 * m for m in marks] if marks == quarters else marks)
 
-    monkeypatch.setattr(PageAllocator, "_take", take)
+    monkeypatch.setattr(PageAllocator24, "_take", take)
 
 
 def large_orders_are_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kernel_model.mm.page_alloc._HIGHEST_RETRIED_ORDER", 4)
+    monkeypatch.setattr("kernel_model.mm.linux_2_4.page_alloc._HIGHEST_RETRIED_ORDER", 4)
 
 
 def kswapd_sleeps_on(monkeypatch: pytest.MonkeyPatch) -> None:

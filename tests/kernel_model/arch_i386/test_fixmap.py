@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from kernel_model.arch_i386.fixmap import (
     FIXADDR_TOP,
     PKMAP_BASE,
-    fix_to_virt,
     fixed_addresses,
     last_pkmap,
     vmalloc_end,
@@ -58,7 +57,7 @@ def test_each_slot_that_the_build_has_follows_the_one_before(config: KernelConfi
     assert list(fixed.slots) == [name for name, _ in expected]
     for name, count in expected:
         assert fixed.slots[name] == position
-        assert fix_to_virt(position) == 0xFFFFE000 - 4096 * position
+        assert fixed.to_virt(position) == 0xFFFFE000 - 4096 * position
         position += count
     assert fixed.end == position
     assert fixed.end_of_permanent == position - 16

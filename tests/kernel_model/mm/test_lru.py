@@ -10,7 +10,7 @@ from kernel_model.config import MIB, KernelConfig
 from kernel_model.errors import KernelBug
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.gfp import GFP_ATOMIC
-from kernel_model.mm.lru import Lru
+from kernel_model.mm.linux_2_4.lru import GlobalLru
 from kernel_model.mm.page_flags import PG_ACTIVE, PG_LRU, PG_REFERENCED
 
 PAGE_OFFSET = 0xC0000000
@@ -111,18 +111,18 @@ TestLru = pytest.mark.book("2.5")(LruMachine.TestCase)
 def test_the_state_machine_finds_planted_faults(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Lru.add_page_to_active_list
+    real = GlobalLru.add_page_to_active_list
 
-    def at_the_tail(self: Lru, page: int) -> None:
+    def at_the_tail(self: GlobalLru, page: int) -> None:
         real(self, page)
         self._lists.delete(page + self._offset)
         self._lists.add_tail(page + self._offset, self.active_list)
 
-    def uncounted(self: Lru, page: int) -> None:
+    def uncounted(self: GlobalLru, page: int) -> None:
         real(self, page)
         self._words[self._nr_active] -= 1
 
-    def unmarked(self: Lru, page: int) -> None:
+    def unmarked(self: GlobalLru, page: int) -> None:
         real(self, page)
         self._memmap.clear_bit(page, PG_ACTIVE)
 
@@ -130,9 +130,9 @@ def test_the_state_machine_finds_planted_faults(
         "order": ("add_page_to_active_list", at_the_tail),
         "count": ("add_page_to_active_list", uncounted),
         "flag": ("add_page_to_active_list", unmarked),
-        "one use is enough": ("mark_page_accessed", Lru.activate_page),
+        "one use is enough": ("mark_page_accessed", GlobalLru.activate_page),
     }[fault]
-    monkeypatch.setattr(Lru, name, replacement)
+    monkeypatch.setattr(GlobalLru, name, replacement)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             LruMachine,
