@@ -143,7 +143,7 @@ def _program(
     if path is None:
         setup.files = {inside: guest_path(_TOUR).read_bytes()}
         return Program(inside, [inside], setup)
-    inside = os.path.normpath(b"/" + os.fsencode(path))
+    inside = os.path.normpath(b"/" + os.fsencode(path).lstrip(b"/"))
     if root is None or not os.path.lexists(f"{root}/{path}"):
         setup.files = {inside: path.read_bytes()}
     setup.output = setup.error = _to_stderr

@@ -8,15 +8,15 @@ looked at where it stands.
 What can fail: :class:`~kernel_model.errors.BadInput` for a program that cannot be run.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from harness.machine import GuestDied, GuestStopped, Machine
+from harness.machine import GuestStopped, Machine
 from harness.processes.linux import Linux, Setup
 from harness.processes.scheduler import TIMER_VECTOR, Deadlock
 from harness.report.faults import FaultLog
-from kernel_model.errors import KernelPanic
+from kernel_model.errors import BadInput, MmucheckError
 
 if TYPE_CHECKING:
     from harness.processes.process import Process
@@ -73,14 +73,31 @@ def report_on_program(machine: Machine, program: Program, gather: Gather) -> "Re
     try:
         observer.first = linux.start(program.path, program.argv, ENVIRONMENT)
         linux.run(observer.first)
+    except BadInput:
+        raise
     except (GuestStopped, Deadlock) as stopped:
         log.stop()
         if machine.cpu.ring:
             machine.cpu.interrupt(TIMER_VECTOR)
         observer.report = observer.report or gather(log, note=f"{program.name}: {stopped}")
-    except (GuestDied, KernelPanic) as died:
-        problem = f"the kernel died: {str(died).splitlines()[0]}"
-        return observer.report or gather(log, problem=problem)
-    linux.close()
+    except MmucheckError as died:
+        # A bug of the kernel, or of its bookkeeping: that is news, not the end of the report.
+        log.stop()
+        return gather(log, problem=f"the kernel died: {str(died).splitlines()[0]}")
     assert observer.report is not None
-    return observer.report
+    assert observer.first is not None
+    notes = (*observer.report.notes, *_ending(program, observer.first))
+    linux.close()
+    return replace(observer.report, notes=notes)
+
+
+def _ending(program: Program, process: "Process") -> Iterator[str]:
+    """What is worth telling of how the program ended, if it did so by itself."""
+    ended = process.ended
+    if ended is None:
+        return
+    if ended.signal:
+        cause = f": {str(ended.report).splitlines()[0]}" if ended.report is not None else ""
+        yield f"{program.name} was ended by {ended.signal_name}{cause}"
+    elif ended.status:
+        yield f"{program.name} ended with status {ended.status}"

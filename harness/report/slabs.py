@@ -22,7 +22,7 @@ _STATES: Final = ("full", "partial", "free")
 _COLOURS: Final = {"full": "blue", "partial": "orange", "free": "grey-tint"}
 _SHOWN: Final = 24
 """Caches that the picture has; the table has all."""
-_DOTS: Final = 12
+_DOTS: Final = 10
 """Colours that are drawn of a cache."""
 
 

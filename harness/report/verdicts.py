@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.report.picture import size_text
+from harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.conformance.matrix import MatrixReport
@@ -21,6 +22,14 @@ CONFORMS: Final = "conforms"
 KNOWN: Final = "known difference"
 FAILS: Final = "fails"
 UNTRIED: Final = "not tried"
+_MEANINGS: Final = {
+    AGREES: "Every reading says the same of each page: intent, spec, cpu, and real accesses.",
+    CONFORMS: "Every case comes out as the Intel manual says.",
+    KNOWN: "The CPU does not do what the manual says, in a way that is known, with its reason.",
+    FAILS: "It does not come out as it must, and nobody has explained it so far.",
+    UNTRIED: "The guest could make no accesses, so the CPU was not put to the test.",
+} | {verdict.value: verdict.sentence for verdict in Verdict}
+"""What each verdict means, in a sentence."""
 _MAX_RANGES: Final = 400
 """Ranges without a finding that become rows."""
 GOOD: Final = frozenset({AGREES, CONFORMS})
@@ -53,6 +62,10 @@ class Verdicts:
     def counts(self) -> dict[str, int]:
         """Rows by verdict, in the order of the rows."""
         return dict(Counter(row.verdict for row in self.rows))
+
+    def meanings(self) -> dict[str, str]:
+        """What the verdicts that occur mean."""
+        return {verdict: _MEANINGS[verdict] for verdict in self.counts()}
 
     def as_json(self) -> dict[str, Any]:
         rows = [asdict(row) for row in self.rows]

@@ -155,6 +155,22 @@ def test_an_instruction_limit_is_exact_and_can_be_continued() -> None:
     assert cpu.registers.eax == 100
 
 
+def test_counting_in_small_steps_changes_nothing_but_the_sum() -> None:
+    """Of a loop of 8,194 instructions, by steps of 100: what a step did not finish is left out."""
+    code = bytes.fromhex("b900100000 49 75fd f4")
+    seen = []
+    for steps in (100, 0):
+        cpu = flat_cpu(code)
+        cpu.count_by(steps)
+        assert cpu.start(0x8000, max_instructions=5000).kind is Stop.LIMIT_INSTRUCTIONS
+        seen.append((cpu.registers.snapshot(), cpu.counted))
+        assert cpu.start(max_instructions=5000).kind is Stop.HALTED
+        seen.append((cpu.registers.snapshot(), cpu.counted))
+    assert seen[0] == seen[2]
+    assert seen[1][0] == seen[3][0]
+    assert [counted for _, counted in seen] == [5000, 8100, 5000, 5000]
+
+
 def test_an_instruction_limit_holds_for_code_that_ran_before() -> None:
     cpu = flat_cpu(bytes.fromhex("b900100000 49 75fd f4"))
     assert cpu.start(0x8000).kind is Stop.HALTED

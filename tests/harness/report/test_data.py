@@ -17,6 +17,7 @@ from harness.report import buddy, frames, page_tables, slabs, zones
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_DMA, GFP_KERNEL
+from kernel_model.mm.memory.fault import Cause
 from tests.harness.report.toured import Toured
 
 PAGE = 4096
@@ -155,6 +156,15 @@ def test_a_picture_shows_what_others_say(
     spoil(spoilt)
     with pytest.raises(AssertionError):
         check(toured, spoilt)
+
+
+@pytest.mark.book("4.6")
+def test_the_tour_comes_by_every_kind_of_fault_but_swap(toured: Toured) -> None:
+    kinds = {cause.value for cause in Cause} - {Cause.SWAP.value, Cause.SPURIOUS.value}
+    assert set(toured.data("faults")["by_cause"]) == kinds
+    assert {vma["permissions"] for vma in toured.data("address_space")["vmas"]} == {
+        *("r-xp", "rw-p", "rwxp", "r--p", "rw-s"),
+    }
 
 
 @pytest.mark.book("6.1", "6.2", "6.4")

@@ -14,6 +14,8 @@ from harness.cli import app
 from harness.commands import report as command
 from harness.guests import guest_path
 from harness.report import Report
+from kernel_model.errors import KernelBug
+from kernel_model.mm.memory.fault import FaultHandler
 
 SMALL = ("--ram", "16M", "--conform", "none")
 
@@ -84,6 +86,47 @@ def test_a_program_that_a_limit_stops_is_shown_as_it_stands(
     page = out.read_text(encoding="utf-8")
     assert "Note: greedy.elf: the guest was stopped" in page
     assert "VMAs of greedy.elf" in page
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("program", "arguments", "note"),
+    [
+        ("read_null", [], "read_null.elf was ended by SIGSEGV: #PF at 0x00000000, error code 4"),
+        ("greedy", [], "greedy.elf ended with status 2"),
+    ],
+)
+def test_a_bad_end_is_told(
+    mmucheck: Mmucheck, tmp_path: Path, program: str, arguments: list[str], note: str
+) -> None:
+    data = tmp_path / "out.json"
+    end = mmucheck(
+        *("report", tmp_path / "out.html", *SMALL, "--json", data),
+        *("--program", guest_path(program), *arguments),
+    )
+    assert end.status == 0
+    (told,) = json.loads(data.read_text(encoding="utf-8"))["notes"]
+    assert told.startswith(note)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_kernel_that_dies_is_reported(
+    mmucheck: Mmucheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug that is planted into the model's copy on write."""
+
+    def bug(*_: object) -> int:
+        raise KernelBug("memory.c", 1, "planted")
+
+    monkeypatch.setattr(FaultHandler, "_do_wp_page", bug)
+    data = tmp_path / "out.json"
+    end = mmucheck("report", tmp_path / "out.html", *SMALL, "--json", data)
+    assert end.status == 1
+    assert "the kernel died: kernel BUG at memory.c:1: planted" in end.stdout
+    told = json.loads(data.read_text(encoding="utf-8"))
+    assert told["ok"] is False
+    assert told["pictures"]["faults"]["by_cause"] == {"file": 1, "zero page": 1}
+    assert told["pictures"]["address_space"]["program"] == "tour"
 
 
 @pytest.mark.parametrize(
