@@ -21,7 +21,7 @@ MATRIX: Final = "matrix"
 
 
 ATTRIBUTE: Final = "mmu_results"
-"""Of a test's report; :mod:`harness.pytest_plugin` looks for it before it imports this."""
+"""Of a test's report; :mod:`mmucheck_pytest` looks for it before it imports this."""
 
 
 class TestResults:

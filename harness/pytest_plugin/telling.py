@@ -6,7 +6,6 @@ result is one of pytest's own representations, which its reports carry between p
 Nothing here can fail: what cannot be told is left to pytest.
 """
 
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from _pytest._code.code import (
     TracebackEntry,
 )
 
+from harness.failures import failure_of
 from harness.pytest_plugin.results import TestResults
 
 _OURS: Final = frozenset({"harness", "kernel_model", "guest"})
@@ -28,10 +28,6 @@ SECTION: Final = "mmucheck: the last comparison"
 
 def tell(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], report: Any) -> None:
     """Put words in the place of the traceback, if the failure is one of ours."""
-    if "kernel_model.errors" not in sys.modules:
-        return
-    from harness.failures import failure_of
-
     failure = failure_of(excinfo.value, excinfo.tb)
     if failure is None:
         _add_mismatch(item, excinfo.value, report)

@@ -29,9 +29,9 @@ for name in ("harness.diff_peer", "harness.cli", "harness.processes.checking"):
 
 PLANTED: Final = Path(__file__).with_name("planted_backends.py")
 _REGISTERED: Final = any(
-    entry.value == "harness.pytest_plugin" for entry in entry_points(group="pytest11")
+    entry.value == "mmucheck_pytest" for entry in entry_points(group="pytest11")
 )
-PLUGIN: Final = () if _REGISTERED else ("-p", "harness.pytest_plugin")
+PLUGIN: Final = () if _REGISTERED else ("-p", "mmucheck_pytest")
 STRICT: Final = ("--strict-markers", "--strict-config", "-W", "error", "-p", "no:cacheprovider")
 
 

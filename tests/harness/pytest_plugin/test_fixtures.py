@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.guests import guest_path
-from tests.harness.pytest_plugin.running import plant, results_of, run, text_of
+from tests.harness.pytest_plugin.running import PLUGIN, STRICT, plant, results_of, run, text_of
 
 pytest_plugins = ["pytester"]
 HELLO = guest_path("hello")
@@ -147,13 +147,32 @@ def test_a_project_that_does_not_use_it(pytester: pytest.Pytester) -> None:
 def test_importing_it_imports_nothing_else() -> None:
     """pytest loads it in every project of the environment."""
     code = (
-        "import pytest, sys; before = set(sys.modules); import harness.pytest_plugin; "
+        "import pytest, sys; before = set(sys.modules); import mmucheck_pytest; "
         "print(*sorted(set(sys.modules) - before))"
     )
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert output.stdout.split() == ["harness", "harness.pytest_plugin"]
+    assert output.stdout.split() == ["mmucheck_pytest"]
+
+
+def test_a_project_with_a_package_of_the_same_name(pytester: pytest.Pytester) -> None:
+    """``python -m pytest`` finds the project's own ``harness`` first: that is its own affair."""
+    for name in ("harness", "kernel_model"):
+        pytester.mkpydir(name)
+    pytester.path.joinpath("kernel_model", "errors.py").write_text("")
+    pytester.makepyfile(
+        """
+        import harness, kernel_model.errors
+
+        def test_passes(): ...
+
+        def test_fails(): assert not "at all"
+        """
+    )
+    result = pytester.run(sys.executable, "-m", "pytest", *PLUGIN, *STRICT)
+    result.assert_outcomes(passed=1, failed=1)
+    assert "assert not 'at all'" in text_of(result)
 
 
 def test_a_kernel_and_a_cpu_of_the_users(pytester: pytest.Pytester) -> None:

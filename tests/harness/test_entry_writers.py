@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who wrote an entry: by name as the kernel has it, and what was asked for."""
+
+from types import SimpleNamespace
+
+from harness.concerned import region_of
+from harness.monitors.entry_writers import EntryWriters, kernel_functions
+from kernel_model.config import MIB, Highmem, KernelConfig
+from kernel_model.kernel import Kernel
+from kernel_model.mm.gfp import GFP_KERNEL
+from tests.kernel_model.mm.user_spaces import UserSpaces
+
+RW, PRESENT = 2, 1
+AT = 0x08049000
+
+
+def watched(**choices: object) -> tuple[Kernel, EntryWriters]:
+    kernel = Kernel(KernelConfig(**{"ram": 16 * MIB} | choices))  # type: ignore[arg-type]
+    writers = EntryWriters(kernel)
+    kernel.start_kernel()
+    return kernel, writers
+
+
+def test_every_present_entry_has_a_writer() -> None:
+    """Of a kernel that has booted, and of a process; each holds what was asked for."""
+    kernel, writers = watched()
+    spaces = UserSpaces(kernel)
+    pgd = spaces.start()
+    assert spaces.new_page(pgd, AT, RW | PRESENT | 4) >= 0
+    entries = [0x101000 + 4 * index for index in range(768, 1024)] + [spaces.ptep(pgd, AT)]
+    present = [paddr for paddr in entries if kernel.ram.read32(paddr) & PRESENT]
+    assert len(present) > 4
+    for paddr in present:
+        writer = writers.last(paddr)
+        assert writer is not None
+        assert not writer.differs(kernel.ram.read32(paddr))
+    assert "do_anonymous_page() <- " in str(writers.last(present[-1]))
+    assert EntryWriters.of(kernel) is writers
+
+
+def test_an_entry_that_was_changed_behind_the_macro() -> None:
+    kernel, writers = watched()
+    writer = writers.last(0x101C00)
+    assert writer is not None
+    held = kernel.ram.read32(0x101C00)
+    assert not writer.differs(held | 0x60)
+    assert writer.differs(held ^ RW)
+    assert writers.last(None) is None
+    assert writers.last(0x12345678) is None
+
+
+def test_clearing_is_writing() -> None:
+    kernel, writers = watched()
+    area = kernel.vmalloc.vmalloc(4096)
+    tables = kernel.tables
+    ptep = tables.pte_offset(tables.pgd_offset(0x101000, area), area)
+    before = writers.last(ptep)
+    assert before is not None
+    assert "mm/vmalloc.c" in str(before)
+    assert before.value & PRESENT
+    kernel.vmalloc.vfree(area)
+    after = writers.last(ptep)
+    assert after is not None
+    assert after.value == 0
+    assert "vfree()" in str(after)
+    assert kernel.allocator.alloc_pages(GFP_KERNEL, 0)
+
+
+def test_a_caller_that_is_no_kernel() -> None:
+    kernel, writers = watched()
+    kernel.tables.set_pte(0x300000, 0)
+    assert str(writers.last(0x300000)) == kernel_functions(()) == "code outside the kernel model"
+
+
+def test_something_without_tables_is_watched_in_vain() -> None:
+    class Bare(SimpleNamespace):
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+    assert EntryWriters(Bare()).last(0) is None
+
+
+def test_regions() -> None:
+    kernel, _ = watched(ram=72 * MIB, highmem=Highmem.GB4, highmem_pages=2048)
+    named = {
+        0x00000000: "user space",
+        0xBFFFFFFF: "user space",
+        0xC0000000: "direct map",
+        0xC3FFFFFF: "direct map",
+        0xC4000000: "a gap that no kernel maps",
+        kernel.vmalloc_range[0]: "vmalloc space",
+        0xFE000000: "kmap window",
+        0xFFFFD000: "fixed addresses",
+        0xFFFFF000: "a gap that no kernel maps",
+    }
+    assert {va: region_of(kernel, va).name for va in named} == named
