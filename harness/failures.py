@@ -95,7 +95,7 @@ def failure_of(error: BaseException, traceback: TracebackType | None = None) -> 
 
 def _title(error: MmucheckError) -> str:
     """The kind of error, unless its message begins with it."""
-    if isinstance(error, KernelFault | BadInput):
+    if isinstance(error, KernelFault | BadInput) or type(error) is MmucheckError:
         return ""
     name = type(error).__name__
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
