@@ -22,7 +22,6 @@ from kernel_model.lists import Lists
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.mmap.find import VM_RB, Place
 from kernel_model.mm.rbtree import RB_RIGHT_BYTES
-from kernel_model.mm.slab.flags import SLAB_KERNEL
 from kernel_model.structs.mm import VM_DONTCOPY, VM_LOCKED
 from kernel_model.structs.sched import CLONE_VM
 
@@ -34,6 +33,7 @@ class Fork:
         self._image = image
         self._statics = image.statics
         self._slab = slab
+        self._gfp_kernel = image.constants.gfp.kernel
         self._spaces = spaces
         self._areas = spaces.areas
         self._pages = spaces.pages
@@ -49,7 +49,7 @@ class Fork:
 
     def allocate_mm(self) -> int:
         """An ``mm_struct`` of undefined contents; 0: no memory."""
-        return self._slab.kmem_cache_alloc(int(self._statics.mm_cachep), SLAB_KERNEL)
+        return self._slab.kmem_cache_alloc(int(self._statics.mm_cachep), self._gfp_kernel)
 
     def free_mm(self, mm: int) -> None:
         self._slab.kmem_cache_free(int(self._statics.mm_cachep), mm)

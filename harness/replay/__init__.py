@@ -24,7 +24,7 @@ from harness.replay import (
     setup,
     slab_2_4,
     slab_2_6,
-    vma,
+    vma_2_4,
     vmalloc,
     zones,
 )
@@ -47,9 +47,9 @@ TOPICS: Final[dict[str, Replayer]] = {
     "slab_sizes_cache": slab_2_4.replay_sizes,
     "slab_trace": slab_2_4.replay_trace,
     "vmalloc": vmalloc.replay,
-    "vma_structs": vma.replay_structs,
-    "vma_scenarios": vma.replay_trace,
-    "vma_trace": vma.replay_trace,
+    "vma_structs": vma_2_4.replay_structs,
+    "vma_scenarios": vma_2_4.replay_trace,
+    "vma_trace": vma_2_4.replay_trace,
 }
 
 TOPICS_2_6: Final[dict[str, Replayer]] = {

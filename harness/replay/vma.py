@@ -1,49 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Topics ``vma_*``: layouts and constants of address spaces, and their operations call by call."""
+"""What the replays of both releases' VMA layers share: topics ``vma_*``.
 
-from collections.abc import Callable
-from typing import Any, Final
+A machine with one process at a time, its operations call by call, and what its address space looks
+like after each. The machines are :mod:`.vma_2_4` and :mod:`.vma_2_6`.
+"""
 
-from harness.replay.layout import shape
-from harness.replay.slab_2_4 import SlabMachine, build
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
 from harness.replay.trace import Comparison, Trace
-from harness.replay.vma_files import RecordedFiles, RecordedPages, RecordedShmem
+from harness.replay.vma_files import RecordedFiles
 from kernel_model.arch_i386 import page
-from kernel_model.arch_i386.pgtable import PROTECTION_MAP
-from kernel_model.caches import proc_caches_init
-from kernel_model.config import MIB, KernelConfig
+from kernel_model.arch_i386.pgtable import TWO_LEVEL
 from kernel_model.errors import KernelBug
-from kernel_model.fork import Fork
-from kernel_model.fs.file_table import Files
-from kernel_model.image import SWAPPER_PG_DIR
-from kernel_model.kernel import Kernel
+from kernel_model.image import KernelImage
+from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.mmap.find import VM_RB
-from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.rbtree import COLOR, LEFT, RIGHT
-from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
-from kernel_model.structs import Abi, Structs, mm, mman, sched
+from kernel_model.structs import Structs, mm, mman, sched
 
 NUM_PHYSPAGES: Final = 16384
+Operation = Callable[..., object]
 
 
-def replay_structs(trace: Trace, comparison: Comparison) -> None:
-    for recorded in trace.data["configs"]:
-        name, config = recorded["config"], build(recorded["config"])
-        _layouts(name, recorded["fields"], config, comparison)
-        protections = [f"{bits:x}" for bits in PROTECTION_MAP]
-        comparison.equal(f"{name} protection_map", recorded["protection_map"], protections)
-        cachep = recorded["vm_area_cachep"]
-        comparison.equal(f"{name} vm_area_cachep", cachep, _vm_area_cachep(config))
-
-
-def _layouts(
-    config_name: str, rows: list[list[Any]], config: KernelConfig, comparison: Comparison
+def compare_layouts(
+    name: str,
+    rows: list[list[Any]],
+    structs: Structs,
+    constants: Mapping[str, Any],
+    comparison: Comparison,
 ) -> None:
-    structs = Structs.of(Abi.of(config))
+    """Structures and constants of one build."""
     kinds = {kind.spelling: kind for kind in structs.all()}
-    constants = _constants(config)
     for kind_name, field, at, size in rows:
-        where = f"{config_name} {kind_name}.{field}"
+        where = f"{name} {kind_name}.{field}"
         if kind_name == "const":
             comparison.equal(where, [at, size], [constants[field], 0])
         elif field:
@@ -54,8 +45,8 @@ def _layouts(
             comparison.equal(where, [at, size], [0, kinds[kind_name].size])
 
 
-def _constants(config: KernelConfig) -> dict[str, int]:
-    levels = shape(config)
+def common_constants(levels: Any = TWO_LEVEL) -> dict[str, Any]:
+    """The constants that recordings of both releases ask for."""
     return {
         **{name: value for module in (mm, mman, sched) for name, value in vars(module).items()},
         "TASK_SIZE": page.TASK_SIZE,
@@ -65,60 +56,42 @@ def _constants(config: KernelConfig) -> dict[str, int]:
     }
 
 
-def _vm_area_cachep(config: KernelConfig) -> dict[str, int]:
-    """What the slab allocator makes of the cache that VMAs come from."""
-    machine = SlabMachine(config, 1)
-    machine.slab.start(config.ram >> page.PAGE_SHIFT)
-    slab, size = machine.slab, machine.kernel.image.structs.vm_area_struct.size
-    cache = slab.objects.cache(
-        slab.kmem_cache_create("vm_area_struct", size, 0, SLAB_HWCACHE_ALIGN)
-    )
-    return {"objsize": cache.objsize, "num": cache.num, "colour": int(cache.view.colour)}
+class VmaMachine(ABC):
+    """The VMA layer of one release, over what the recordings had below it."""
 
-
-# -- traces ---------------------------------------------------------------------------------------
-
-
-class VmaMachine:
-    """The VMA layer over page tables that stay empty, as the recordings had it."""
+    image: KernelImage
+    spaces: AddressSpaces
+    files: RecordedFiles
+    events: list[list[Any]]
+    """What the operation that runs has asked of others."""
+    sysctls: ClassVar[Mapping[str, str]] = {}
+    """Names that traces use, and the variable of the kernel."""
 
     def __init__(self) -> None:
-        self.kernel = Kernel(KernelConfig(ram=64 * MIB))
-        self.kernel.start_kernel(until="kmem_cache_init")
-        image, slab = self.kernel.image, self.kernel.slab
-        proc_caches_init(image, slab)
-        self.pages = RecordedPages(page.phys_to_virt(SWAPPER_PG_DIR))
-        files = Files(image, slab)
-        self.files = RecordedFiles(image, files, self.pages)
-        shmem = RecordedShmem(image, files, self.files)
         self.free_pages = 0
-        self.spaces = AddressSpaces(image, slab, files, self.pages, lambda: self.free_pages, shmem)
-        self.fork = Fork(image, slab, self.spaces)
-        statics = self.kernel.statics
-        statics.sysctl_overcommit_memory, statics.num_physpages = 1, NUM_PHYSPAGES
-        statics.page_cache_size = statics.nr_swap_pages = 0
-        for limit in image.current_task.rlim:
+
+    def limitless(self) -> None:
+        """No limit stops the current process."""
+        for limit in self.image.current_task.rlim:
             limit.rlim_cur = sched.RLIM_INFINITY
-        cache = slab.find("vm_area_struct")
-        assert cache is not None
-        self._vm_area_cache = cache
-        self.new_mm()
 
     @property
     def mm(self) -> int:
         return self.spaces.areas.current_mm
 
+    @abstractmethod
     def new_mm(self) -> None:
         """Run in an address space of its own from now on."""
-        task, mm = self.kernel.image.current_task, self.fork.mm_alloc()
-        self.fork.add_to_mmlist(mm, self.kernel.image.symbol("init_mm"))
-        task.mm = task.active_mm = mm
 
+    @abstractmethod
     def setup_stack(self, start: int, end: int) -> None:
         """The VMA that ``setup_arg_pages()`` makes for a new program."""
+
+    def new_stack(self, start: int, end: int, vm_flags: int) -> None:
+        """That VMA, linked and counted."""
         areas = self.spaces.areas
         vma = areas.alloc()
-        areas.fill(vma, self.mm, start, end, mm.VM_STACK_FLAGS, 0)
+        areas.fill(vma, self.mm, start, end, vm_flags, 0)
         self.spaces.insert_vm_struct(self.mm, vma)
         areas.mm(self.mm).total_vm = end - start >> page.PAGE_SHIFT
 
@@ -130,20 +103,23 @@ class VmaMachine:
 
     def sysctl(self, name: str, value: int) -> None:
         """Set a limit, or one of the counters that tell how much memory there is."""
-        statics = self.kernel.statics
         if name == "free":
             self.free_pages = value
-        elif name in _SYSCTLS:
-            setattr(statics, _SYSCTLS[name], value)
-        else:
-            place, field = _COUNTERS[name]
-            setattr(getattr(statics, place), field, value)
+            return
+        *places, field = self.sysctls[name].split(".")
+        target: Any = self.image.statics
+        for place in places:
+            target = getattr(target, place)
+        setattr(target, field, value)
+
+    # -- as traces have it ---------------------------------------------------------------------
 
     def start_of(self, vma: int) -> int | None:
-        """A VMA as traces have it: where it begins."""
+        """A VMA: where it begins."""
         return self.spaces.areas.vma(vma).vm_start if vma else None
 
     def summary(self) -> list[Any]:
+        """What is said after each operation."""
         space = self.spaces.areas.mm(self.mm)
         cached = self.start_of(space.mmap_cache)
         return [space.map_count, space.total_vm, space.locked_vm, cached]
@@ -151,7 +127,6 @@ class VmaMachine:
     def state(self, *, whole: bool) -> dict[str, Any]:
         """Everything; with ``whole`` also the shape of the tree, and the files."""
         space, areas = self.spaces.areas.mm(self.mm), self.spaces.areas
-        cache = self._vm_area_cache
         state: dict[str, Any] = {
             "map_count": space.map_count,
             "total_vm": space.total_vm,
@@ -159,15 +134,20 @@ class VmaMachine:
             "def_flags": space.def_flags,
             "brk": space.brk,
             "mmap_cache": self.start_of(space.mmap_cache),
-            "vma_objs": sum(cache.inuse(slab) for slab in cache.all_slabs()),
-            "vmas": [self._row(vma) for vma in areas.list(self.mm)],
+            "vmas": [self.row(vma) for vma in areas.list(self.mm)],
+            **self.further_state(),
         }
         if whole:
             state["rb"] = self._preorder(space.mm_rb.rb_node)
             state["files"] = self.files.state()
         return state
 
-    def _row(self, vma: int) -> list[Any]:
+    @abstractmethod
+    def further_state(self) -> dict[str, Any]:
+        """What only one release has."""
+
+    def row(self, vma: int) -> list[Any]:
+        """One VMA."""
         area = self.spaces.areas.vma(vma)
         return [
             *(area.vm_start, area.vm_end, f"{area.vm_flags:x}", area.vm_pgoff),
@@ -184,33 +164,15 @@ class VmaMachine:
         return [[start, shape], *self._preorder(left), *self._preorder(right)]
 
 
-_SYSCTLS: Final = {
-    "overcommit": "sysctl_overcommit_memory",
-    "swap": "nr_swap_pages",
-    "pagecache": "page_cache_size",
-    "max_map_count": "max_map_count",
-    "PhysPages": "num_physpages",
-}
-_COUNTERS: Final = {
-    "nrpages_swapcache": ("swapper_space", "nrpages"),
-    "dentry_unused": ("dentry_stat", "nr_unused"),
-    "inode_unused": ("inodes_stat", "nr_unused"),
-}
+class VmaRun:
+    """One trace on a machine."""
 
-
-def replay_trace(trace: Trace, comparison: Comparison) -> None:
-    _Run(trace, comparison).replay()
-
-
-class _Run:
-    """One trace."""
-
-    def __init__(self, trace: Trace, comparison: Comparison) -> None:
+    def __init__(self, trace: Trace, comparison: Comparison, machine: VmaMachine) -> None:
         self._data = trace.data
         self._comparison = comparison
-        self._machine = machine = VmaMachine()
+        self._machine = machine
         spaces = machine.spaces
-        self._calls: dict[str, Callable[..., object]] = {
+        self._calls: dict[str, Operation] = {
             "mmap": self._mmap,
             "munmap": lambda addr, length: spaces.do_munmap(machine.mm, addr, length),
             "mprotect": spaces.sys_mprotect,
@@ -244,7 +206,7 @@ class _Run:
         states = {state["after"]: state for state in self._data["states"]}
         for number, operation in enumerate(self._data["ops"]):
             name = operation[1]
-            events = self._machine.pages.events
+            events = self._machine.events
             events.clear()
             answer = [number, *self._operation(name, operation[2:]), self._machine.summary()]
             if events:
@@ -289,7 +251,7 @@ class _Run:
         return self._machine.spaces.get_unmapped_area(file, addr, length, pgoff, flags)
 
     def _rlimit(self, resource: int, value: int) -> None:
-        self._machine.kernel.image.current_task.rlim[resource].rlim_cur = value
+        self._machine.image.current_task.rlim[resource].rlim_cur = value
 
     def _state(self, where: str, recorded: dict[str, Any]) -> None:
         state = self._machine.state(whole="rb" in recorded)
@@ -300,4 +262,5 @@ _NO_SUMMARY: Final = [0, 0, 0, None]
 
 
 def _is_summary(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and isinstance(value[0], int)
+    """Whether it is what :meth:`VmaMachine.summary` says: the fourth is a VMA, or none."""
+    return isinstance(value, list) and len(value) in (4, 6) and isinstance(value[0], int)

@@ -95,10 +95,10 @@ class RecordedPages:
 class RecordedFiles:
     """The seven files that the recordings map, and those of shared anonymous mappings."""
 
-    def __init__(self, image: KernelImage, files: Files, pages: RecordedPages) -> None:
+    def __init__(self, image: KernelImage, files: Files, events: list[list[Any]]) -> None:
         self._image = image
         self._files = files
-        self._pages = pages
+        self._events = events
         self.numbers = {0: 0}
         """File -> its recorded number."""
         self._next_shmem = FIRST_SHMEM
@@ -146,7 +146,7 @@ class RecordedFiles:
     def _event(self, name: str) -> Callable[[int], int]:
         def call(vma: int) -> int:
             area = self._image.at(self._image.structs.vm_area_struct, vma)
-            self._pages.events.append([name, area.vm_start, area.vm_end])
+            self._events.append([name, area.vm_start, area.vm_end])
             return 0
 
         return call
@@ -159,7 +159,7 @@ class RecordedFiles:
         """``release`` of a shared anonymous mapping's file."""
         number = self.numbers.pop(file)
         del self.by_number[number]
-        self._pages.events.append(["release", number, 0])
+        self._events.append(["release", number, 0])
         return 0
 
     def number_shmem(self, file: int) -> None:
@@ -174,14 +174,14 @@ class RecordedFiles:
         for number in sorted(self.by_number.keys() - {0}):
             file = self.by_number[number]
             inode = self._files.inode(self._files.inode_of(file))
-            mapping = inode.i_data
-            rows.append(
-                [
-                    *(number, self._files.file(file).f_count, inode.i_writecount),
-                    *(self._shared(mapping.i_mmap), self._shared(mapping.i_mmap_shared)),
-                ]
-            )
+            counts = [number, self._files.file(file).f_count, inode.i_writecount]
+            rows.append([*counts, *self.mapped(int(inode.i_mapping))])
         return rows
+
+    def mapped(self, mapping: int) -> list[Any]:
+        """The VMAs of a file, as 2.4 keeps them."""
+        space = self._image.at(self._image.structs.address_space, mapping)
+        return [self._shared(space.i_mmap), self._shared(space.i_mmap_shared)]
 
     def _shared(self, vma: int) -> list[int]:
         starts = []

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Open files, and the directory entries and inodes behind them.
 
-Models linux-2.4.22 ``fs/file_table.c: fput()``, ``fs/namei.c: deny_write_access()``, and of
-``fs/dcache.c`` and ``fs/inode.c`` what opening and closing needs. In RAM: ``struct file``,
+Models ``fs/file_table.c: fput()``, ``fs/namei.c: deny_write_access()``, and of ``fs/dcache.c`` and
+``fs/inode.c`` what opening and closing needs, of linux-2.4.22; what 2.6.11 lays out otherwise, its
+subclass does (:mod:`kernel_model.fs.linux_2_6`). In RAM: ``struct file``,
 ``struct dentry`` and ``struct inode`` from their slab caches; the inode's own pages hang on its
 ``i_data``. A file is the kernel virtual address of its ``struct file``.
 
@@ -10,18 +11,15 @@ What can fail: :meth:`Files.open_inode` and :meth:`Files.new_inode` return 0 whe
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errno import ETXTBSY
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
-from kernel_model.mm.slab.flags import SLAB_KERNEL
 from kernel_model.structs.declare import CType
-from kernel_model.structs.fs import DNAME_INLINE_LEN, FMODE_WRITE
+from kernel_model.structs.fs import FMODE_WRITE
 
-_LISTS: Final = ("i_hash", "i_list", "i_dentry", "i_dirty_buffers", "i_dirty_data_buffers")
-_PAGE_LISTS: Final = ("clean_pages", "dirty_pages", "locked_pages")
 S_IFREG: Final = 0o100000
 
 
@@ -48,10 +46,16 @@ class NamedObjects(ObjectCaches, Protocol):
 class Files:
     """All open files of a machine."""
 
+    _inode_lists: ClassVar[tuple[str, ...]] = (
+        *("i_hash", "i_list", "i_dentry", "i_dirty_buffers", "i_dirty_data_buffers"),
+    )
+    _mapping_lists: ClassVar[tuple[str, ...]] = ("clean_pages", "dirty_pages", "locked_pages")
+
     def __init__(self, image: KernelImage, slab: NamedObjects) -> None:
         self._image = image
         self._statics = image.statics
         self._slab = slab
+        self._gfp_kernel = image.constants.gfp.kernel
         self._lists = Lists(image.ram)
         self._views: dict[tuple[str, int], Any] = {}
         self.truncate_inode_pages: Callable[[int], None] = lambda mapping: None
@@ -100,7 +104,7 @@ class Files:
     # -- opening -------------------------------------------------------------------------------
 
     def _new(self, cachep: int, kind: CType) -> int:
-        vaddr = self._slab.kmem_cache_alloc(cachep, SLAB_KERNEL)
+        vaddr = self._slab.kmem_cache_alloc(cachep, self._gfp_kernel)
         if vaddr:
             self._image.ram.fill(virt_to_phys(vaddr), kind.size)
         return vaddr
@@ -113,15 +117,19 @@ class Files:
             return 0
         view = self.inode(inode)
         view.i_count, view.i_nlink, view.i_mode, view.i_size = 1, 1, mode, size
-        for name in _LISTS:
+        for name in self._inode_lists:
             self._lists.init(inode + structs.inode.offset(name))
         mapping = inode + structs.inode.offset("i_data")
-        for name in _PAGE_LISTS:
-            self._lists.init(mapping + structs.address_space.offset(name))
+        self._init_mapping(mapping)
         view.i_mapping = mapping
         view.i_data.host, view.i_data.a_ops = inode, a_ops
         self._statics.inodes_stat.nr_inodes += 1
         return inode
+
+    def _init_mapping(self, mapping: int) -> None:
+        """The lists of an ``address_space`` that is zero."""
+        for name in self._mapping_lists:
+            self._lists.init(mapping + self._image.structs.address_space.offset(name))
 
     def open_inode(self, inode: int, name: str, mode: int, f_op: int) -> int:
         """An open file with one reference; takes the caller's reference to ``inode``."""
@@ -144,8 +152,8 @@ class Files:
             return 0
         text = name.lstrip("/").encode()
         place = dentry + kind.offset("d_iname")
-        if len(text) >= DNAME_INLINE_LEN:
-            place = self._slab.kmalloc(len(text) + 1, SLAB_KERNEL)
+        if len(text) >= kind.ctype.d_iname.size:
+            place = self._slab.kmalloc(len(text) + 1, self._gfp_kernel)
         if not place:
             self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
             return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.replay.vma import VmaMachine
+from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.exec import STACK_TOP, BinaryParameters, Exec

@@ -3,7 +3,7 @@
 
 import pytest
 
-from harness.replay.vma import VmaMachine
+from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.proc.pid import maps_data, maps_text, status_text
 from kernel_model.structs.fs import FMODE_READ
 

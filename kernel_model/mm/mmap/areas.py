@@ -15,7 +15,6 @@ from kernel_model.arch_i386.page import PAGE_OFFSET, virt_to_phys
 from kernel_model.arch_i386.pgtable import PROTECTION_MAP
 from kernel_model.fs.file_table import Files, ObjectCaches
 from kernel_model.image import KernelImage
-from kernel_model.mm.slab.flags import SLAB_KERNEL
 
 
 class VmArea(Protocol):
@@ -94,6 +93,7 @@ class Areas:
         self.words = image.ram.words
         self.files = files
         self._slab = slab
+        self._gfp_kernel = image.constants.gfp.kernel
         self._vma_words = image.structs.vm_area_struct.size >> 2
         self._vmas: dict[int, VmArea] = {}
         self._mms: dict[int, MmStruct] = {}
@@ -130,7 +130,7 @@ class Areas:
 
     def alloc(self) -> int:
         """A VMA of undefined contents; 0 when memory is out."""
-        return self._slab.kmem_cache_alloc(int(self.statics.vm_area_cachep), SLAB_KERNEL)
+        return self._slab.kmem_cache_alloc(int(self.statics.vm_area_cachep), self._gfp_kernel)
 
     def free(self, vma: int) -> None:
         self._slab.kmem_cache_free(int(self.statics.vm_area_cachep), vma)

@@ -21,7 +21,6 @@ from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.lists import Lists
 from kernel_model.mm.mmap.areas import Areas
-from kernel_model.mm.slab.flags import SLAB_KERNEL
 from kernel_model.structs.linux_2_6.mm import VM_AREA_STRUCT
 
 ANON_VMA_NODE: Final = VM_AREA_STRUCT.offset("anon_vma_node")
@@ -39,6 +38,7 @@ class AnonVmas:
     ) -> None:
         self._areas = areas
         self._slab = slab
+        self._gfp_kernel = areas.image.constants.gfp.kernel
         self._find_mergeable = find_mergeable
         self._lists = Lists(areas.image.ram)
         self._head = areas.image.structs.anon_vma.offset("head")
@@ -59,7 +59,7 @@ class AnonVmas:
     def _alloc(self) -> int:
         """``anon_vma_alloc()``: the constructor of the cache has made its list empty."""
         cachep = int(self._areas.statics.anon_vma_cachep)
-        return self._slab.kmem_cache_alloc(cachep, SLAB_KERNEL)
+        return self._slab.kmem_cache_alloc(cachep, self._gfp_kernel)
 
     def join(self, vma: int, anon_vma: int) -> None:
         """Put a VMA on a list, in front."""

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from harness.replay.vma import VmaMachine
+from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.errors import KernelBug
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.areas import Areas, VmArea

@@ -3,7 +3,7 @@
 
 import pytest
 
-from harness.replay.vma import VmaMachine
+from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.errno import EAGAIN, EINVAL, ENOMEM
 from kernel_model.structs.mm import VM_RAND_READ, VM_SEQ_READ
 from kernel_model.structs.mman import (

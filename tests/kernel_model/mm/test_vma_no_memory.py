@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.replay.vma import VmaMachine
+from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.caches import CACHES
 from kernel_model.errors import KernelBug
 from tests.kernel_model.mm.vma_book import PAGE, Book, check, check_files, pages_of, vmas_in_use

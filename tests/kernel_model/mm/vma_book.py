@@ -8,7 +8,7 @@ and compares.
 
 from dataclasses import dataclass, replace
 
-from harness.replay.vma import VmaMachine
+from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.mm.mmap.find import VM_RB
 from kernel_model.mm.rbtree import COLOR, LEFT, PARENT, RIGHT
 from kernel_model.structs.mm import RB_BLACK, VM_AREA_STRUCT, VM_DENYWRITE, VM_LOCKED, VM_SHARED
