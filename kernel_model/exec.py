@@ -21,7 +21,7 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.memory import Memory
 from kernel_model.mm.page_alloc import PageAllocator
-from kernel_model.structs.mm import VM_STACK_FLAGS
+from kernel_model.structs.mm import VM_GROWSDOWN
 
 MAX_ARG_PAGES: Final = 32
 STACK_TOP: Final = TASK_SIZE
@@ -134,7 +134,8 @@ class Exec:
         if not vma:
             return -ENOMEM
         mm, start = self._areas.current_mm, bprm.p & PAGE_MASK
-        self._areas.fill(vma, mm, start, STACK_TOP, VM_STACK_FLAGS, 0)
+        vm_flags = self._spaces.parts.data_flags | VM_GROWSDOWN
+        self._areas.fill(vma, mm, start, STACK_TOP, vm_flags, 0)
         self._spaces.insert_vm_struct(mm, vma)
         self._areas.mm(mm).total_vm = STACK_TOP - start >> PAGE_SHIFT
         for index, page in enumerate(bprm.page):

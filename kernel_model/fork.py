@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The life of an address space: made, copied for a child, counted, ended.
 
-Models the memory side of linux-2.4.22 ``kernel/fork.c``: ``mm_init()``, ``mm_alloc()``,
+Models the memory side of ``kernel/fork.c`` of linux-2.4.22, of which 2.6.11 replaces some steps
+(:mod:`kernel_model.linux_2_6.fork`): ``mm_init()``, ``mm_alloc()``,
 ``mmput()``, ``mmdrop()``, ``dup_mmap()``, ``copy_mm()`` (book 4.3.1-4.3.3). In RAM: ``mm_struct``s
 from the slab cache ``mm_cachep``, all but ``init_mm`` on the list ``init_mm.mmlist`` once they
 have been copied or joined it; ``mm_users`` counts tasks that run in one, ``mm_count`` those plus
@@ -13,13 +14,14 @@ down again.
 
 from typing import Any
 
-from kernel_model.arch_i386.page import virt_to_phys
+from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.errno import ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.address_spaces import AddressSpaces
+from kernel_model.mm.mmap.areas import VmArea
 from kernel_model.mm.mmap.find import VM_RB, Place
 from kernel_model.mm.rbtree import RB_RIGHT_BYTES
 from kernel_model.structs.mm import VM_DONTCOPY, VM_LOCKED
@@ -117,15 +119,16 @@ class Fork:
 
         The tree is built at the end: until then nobody may look anything up.
         """
-        old, space = self._areas.current_mm, self._areas.mm(mm)
+        old = self._areas.current_mm
         self._pages.flush_cache_mm(old)
-        space.mmap = space.mmap_cache = space.mm_rb.rb_node = 0
-        space.map_count = space.locked_vm = space.rss = 0
-        space.cpu_vm_mask = space.swap_address = 0
+        self._forget(mm, old)
         self.add_to_mmlist(mm, old)
         error, last = 0, 0
         for vma in self._areas.list(old):
-            if self._areas.vma(vma).vm_flags & VM_DONTCOPY:
+            area = self._areas.vma(vma)
+            if area.vm_flags & VM_DONTCOPY:
+                count = self._spaces.parts.accounting.vm_stat_account
+                count(mm, area.vm_flags, area.vm_file, -_pages_of(area))
                 continue
             last, error = self._dup_vma(mm, vma, last)
             if error:
@@ -135,10 +138,25 @@ class Fork:
         self._pages.flush_tlb_mm(old)
         return error
 
+    def _forget(self, mm: int, old: int) -> None:
+        """What a copy of an ``mm_struct`` must not have of the old one."""
+        space = self._areas.mm(mm)
+        space.mmap = space.mmap_cache = space.mm_rb.rb_node = 0
+        space.map_count = space.locked_vm = space.rss = 0
+        space.cpu_vm_mask = space.swap_address = 0
+
     def _dup_vma(self, mm: int, vma: int, last: int) -> tuple[int, int]:
-        """Copy a VMA, and hang it behind ``last``. Returns it, and an error or 0."""
+        """Copy a VMA, and hang it behind ``last``. Returns it, and an error or 0.
+
+        A mapping that was charged is charged again for the child.
+        """
+        old, limits = self._areas.vma(vma), self._spaces.limits
+        charge = _pages_of(old) if old.vm_flags & limits.account_flag else 0
+        if charge and not limits.vm_enough_memory(charge):
+            return last, -ENOMEM
         new = self._areas.alloc()
         if not new:
+            limits.vm_unacct_memory(charge)
             return last, -ENOMEM
         self._areas.copy(new, vma)
         area = self._areas.vma(new)
@@ -153,18 +171,27 @@ class Fork:
             self._areas.vma(last).vm_next = new
         else:
             space.mmap = new
+        self._listed(mm, new, last)
         space.map_count += 1
         error = self._pages.copy_page_range(mm, self._areas.current_mm, new)
         self._areas.open(new)
         return new, error
 
+    def _listed(self, mm: int, vma: int, last: int) -> None:
+        """A copied VMA is in the list, behind ``last``, and not in the tree yet."""
+
     def _build_mmap_rb(self, mm: int) -> None:
-        """Each VMA to the right of the one before: they come in order."""
-        parent, link = 0, mm + self._mm_rb
+        """The tree, of all that is in the list."""
+        last = 0
         for vma in self._areas.list(mm):
-            self._spaces.links.link_rb(mm, vma, Place(0, 0, link, parent))
-            parent = vma + VM_RB
-            link = parent + RB_RIGHT_BYTES
+            self._link_rb(mm, vma, last)
+            last = vma
+
+    def _link_rb(self, mm: int, vma: int, last: int) -> None:
+        """To the right of the VMA before: they come in order."""
+        parent = last + VM_RB if last else 0
+        link = parent + RB_RIGHT_BYTES if last else mm + self._mm_rb
+        self._spaces.links.link_rb(mm, vma, Place(0, 0, link, parent))
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -174,12 +201,16 @@ class Fork:
         space.mm_users -= 1
         if space.mm_users:
             return
+        self._end(mm)
+        self.mmdrop(mm)
+
+    def _end(self, mm: int) -> None:
+        """Nobody runs in an address space any more, and swapping does not look there."""
         if self._statics.swap_mm == mm:
             self._statics.swap_mm = self._lists.first(mm + self._mmlist) - self._mmlist
         self._lists.delete(mm + self._mmlist)
         self._statics.mmlist_nr -= 1
         self._spaces.exit_mmap(mm)
-        self.mmdrop(mm)
 
     def mmdrop(self, mm: int) -> None:
         """Nobody borrows it any more, either: page directory and ``mm_struct`` go."""
@@ -191,3 +222,7 @@ class Fork:
             raise KernelBug("fork.c", 267, "init_mm was dropped")
         self._pages.pgd_free(space.pgd)
         self.free_mm(mm)
+
+
+def _pages_of(area: VmArea) -> int:
+    return area.vm_end - area.vm_start >> PAGE_SHIFT

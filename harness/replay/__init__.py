@@ -25,6 +25,7 @@ from harness.replay import (
     slab_2_4,
     slab_2_6,
     vma_2_4,
+    vma_2_6,
     vmalloc,
     zones,
 )
@@ -58,6 +59,9 @@ TOPICS_2_6: Final[dict[str, Replayer]] = {
     "slab_sizes_cache": slab_2_6.replay_sizes,
     "slab_trace": slab_2_6.replay_trace,
     **linux_2_6.TOPICS,
+    "vma_structs": vma_2_6.replay_structs,
+    "vma_scenarios": vma_2_6.replay_trace,
+    "vma_trace": vma_2_6.replay_trace,
 }
 RELEASES: Final = {"2.4": TOPICS, "2.6": TOPICS_2_6}
 """By the release that a trace was recorded on."""

@@ -67,8 +67,13 @@ class Trace:
 
     @property
     def release(self) -> str:
-        """``2.4`` or ``2.6``: the kernel that was recorded; traces of 2.4 do not say."""
-        meta = self.data.get("meta")
+        """``2.4`` or ``2.6``: the kernel that was recorded; traces of 2.4 do not say.
+
+        Nor do the layouts of 2.6's address spaces, but 2.4 has no prio trees.
+        """
+        meta, fields = self.data.get("meta"), self.data.get("fields")
+        if isinstance(fields, list) and any(row[:1] == ["struct prio_tree_root"] for row in fields):
+            return "2.6"
         said = self.data.get("release", meta.get("release") if isinstance(meta, dict) else None)
         return ".".join(str(said or "2.4").split(".")[:2])
 

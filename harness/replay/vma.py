@@ -87,9 +87,9 @@ class VmaMachine(ABC):
     def setup_stack(self, start: int, end: int) -> None:
         """The VMA that ``setup_arg_pages()`` makes for a new program."""
 
-    def new_stack(self, start: int, end: int, vm_flags: int) -> None:
+    def new_stack(self, start: int, end: int) -> None:
         """That VMA, linked and counted."""
-        areas = self.spaces.areas
+        areas, vm_flags = self.spaces.areas, self.spaces.parts.data_flags | mm.VM_GROWSDOWN
         vma = areas.alloc()
         areas.fill(vma, self.mm, start, end, vm_flags, 0)
         self.spaces.insert_vm_struct(self.mm, vma)

@@ -21,7 +21,6 @@ from kernel_model.kernel import Kernel
 from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
 from kernel_model.structs import Abi, Structs
-from kernel_model.structs.mm import VM_STACK_FLAGS
 
 
 def replay_structs(trace: Trace, comparison: Comparison) -> None:
@@ -93,7 +92,7 @@ class VmaMachine(vma.VmaMachine):
         task.mm = task.active_mm = mm
 
     def setup_stack(self, start: int, end: int) -> None:
-        self.new_stack(start, end, VM_STACK_FLAGS)
+        self.new_stack(start, end)
 
     def further_state(self) -> dict[str, Any]:
         cache = self._vm_area_cache

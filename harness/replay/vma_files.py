@@ -10,13 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kernel_model.arch_i386.page import phys_to_virt
-from kernel_model.errno import EINVAL
+from kernel_model.arch_i386.page import PAGE_SHIFT, phys_to_virt
+from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.fs.file_table import Files
 from kernel_model.image import GUEST_TEXT, KernelImage
+from kernel_model.lists import Lists
+from kernel_model.mm.mmap.limits import Limits
+from kernel_model.mm.prio_tree import LEFT, RIGHT, VM_SHARED_NODE, VmaPrioTree
 from kernel_model.mm.shmem import ShmemFiles
 from kernel_model.structs import CType
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE, S_APPEND
+from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
 from kernel_model.structs.mm import VM_MAYWRITE, VM_SHARED
 
 FIRST_SHMEM: Final = 100
@@ -101,6 +105,7 @@ class RecordedFiles:
         self._events = events
         self.numbers = {0: 0}
         """File -> its recorded number."""
+        self.shmem_released: Callable[[int], None] = lambda inode: None
         self._next_shmem = FIRST_SHMEM
         operations = image.statics.shmem_file_operations
         operations.mmap = image.functions.address(self._mapped_shmem)
@@ -160,6 +165,7 @@ class RecordedFiles:
         number = self.numbers.pop(file)
         del self.by_number[number]
         self._events.append(["release", number, 0])
+        self.shmem_released(inode)
         return 0
 
     def number_shmem(self, file: int) -> None:
@@ -192,6 +198,46 @@ class RecordedFiles:
         return starts
 
 
+class RecordedTreeFiles(RecordedFiles):
+    """The same, with the VMAs of a file as 2.6 keeps them."""
+
+    def __init__(self, image: KernelImage, files: Files, events: list[list[Any]]) -> None:
+        super().__init__(image, files, events)
+        self._trees = VmaPrioTree(image.ram)
+        self._lists = Lists(image.ram)
+        self._mapping = image.structs.address_space
+
+    def mapped(self, mapping: int) -> list[Any]:
+        root = mapping + self._mapping.offset("i_mmap")
+        tree, nodes = self._trees.tree, self._preorder(self._trees.tree.root(root))
+        return [
+            [self._start(vma) for node in nodes for vma in self._trees.sharing(node)],
+            [self._start(vma) for vma in self._nonlinear(mapping)],
+            tree.index_bits(root),
+            [self._node(node) for node in nodes],
+        ]
+
+    def _preorder(self, node: int) -> list[int]:
+        if not node:
+            return []
+        below = [self._preorder(self._trees.tree.child(node, side)) for side in (LEFT, RIGHT)]
+        return [node, *below[0], *below[1]]
+
+    def _start(self, vma: int) -> int:
+        return int(self._image.at(self._image.structs.vm_area_struct, vma).vm_start)
+
+    def _nonlinear(self, mapping: int) -> list[int]:
+        head = mapping + self._mapping.offset("i_mmap_nonlinear")
+        return [entry - VM_SHARED_NODE for entry in self._lists.entries(head)]
+
+    def _node(self, node: int) -> list[int]:
+        """First VMA, first and last page, and whether there is anything left, right, on a list."""
+        tree, vma = self._trees.tree, node - VM_SHARED_NODE
+        below = [bool(tree.child(node, side)) for side in (LEFT, RIGHT)]
+        shape = below[0] | below[1] << 1 | bool(self._trees.head(vma)) << 2
+        return [self._start(vma), *tree.index(node), shape]
+
+
 class RecordedShmem(ShmemFiles):
     """Numbers the files that it makes."""
 
@@ -204,3 +250,38 @@ class RecordedShmem(ShmemFiles):
         if file > 0:
             self._recorded.number_shmem(file)
         return file
+
+
+class ChargedShmem:
+    """The files of shared anonymous mappings of 2.6, which are charged what they may come to be."""
+
+    def __init__(
+        self,
+        image: KernelImage,
+        files: Files,
+        recorded: RecordedFiles,
+        limits: Callable[[], Limits],
+    ) -> None:
+        self._image = image
+        self._files = files
+        self._recorded = recorded
+        self._limits = limits
+        self._charged: dict[int, int] = {}
+        """Inode -> pages."""
+        recorded.shmem_released = self._released
+
+    def shmem_zero_setup(self, vma: int) -> int:
+        area = self._image.at(self._image.structs.vm_area_struct, vma)
+        pages = area.vm_end - area.vm_start >> PAGE_SHIFT if area.vm_flags & VM_ACCOUNT else 0
+        if not self._limits().vm_enough_memory(pages):
+            return -ENOMEM
+        inode = self._files.new_inode(area.vm_end - area.vm_start)
+        self._charged[inode] = pages
+        operations = self._image.symbol("shmem_file_operations")
+        file = self._files.open_inode(inode, "dev/zero", FMODE_READ | FMODE_WRITE, operations)
+        self._recorded.number_shmem(file)
+        area.vm_file = file
+        return 0
+
+    def _released(self, inode: int) -> None:
+        self._limits().vm_unacct_memory(self._charged.pop(inode))

@@ -77,7 +77,8 @@ class Mremap(ABC):
         if charged < 0:
             return charged
         where = self._settle(vma, addr, old_len, new_len, flags, new_addr)
-        if where < 0:
+        if where & ~PAGE_MASK:
+            # An error; or an address that is no page's, from a search for so many bytes.
             self._limits.vm_unacct_memory(charged)
         return where
 

@@ -29,6 +29,7 @@ PARENT: Final = PRIO_TREE_NODE.word("parent")
 VM_SHARED_NODE: Final = VM_AREA_STRUCT.offset("shared")
 """Bytes from a VMA to its node."""
 _BITS_PER_LONG: Final = 32
+_U32: Final = 0xFFFFFFFF
 _HEAD: Final = VM_AREA_SHARED.word("head")
 _START: Final = VM_AREA_STRUCT.word("vm_start")
 _END: Final = VM_AREA_STRUCT.word("vm_end")
@@ -71,10 +72,10 @@ class PrioTree:
         return 0 if below == node else below
 
     def index(self, node: int) -> tuple[int, int]:
-        """The first and the last page that the VMA of a node maps."""
+        """The first and the last page that the VMA of a node maps. Offsets wrap, as in C."""
         words, at = self._words, node - VM_SHARED_NODE - PAGE_OFFSET >> 2
-        radix = words[at + _PGOFF]
-        return radix, radix + (words[at + _END] - words[at + _START] >> PAGE_SHIFT) - 1
+        radix, pages = words[at + _PGOFF], words[at + _END] - words[at + _START] >> PAGE_SHIFT
+        return radix, radix + pages - 1 & _U32
 
     def _init_node(self, node: int) -> None:
         for field in (LEFT, RIGHT, PARENT):

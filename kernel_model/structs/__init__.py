@@ -115,6 +115,7 @@ class Structs:
     slab_rcu: CType
     work_struct: CType
     prio_tree_root: CType
+    raw_prio_tree_node: CType
     prio_tree_node: CType
     anon_vma: CType
     pte_chain: CType

@@ -21,3 +21,7 @@ class Accounting:
         space.total_vm += pages
         if vm_flags & VM_LOCKED:
             space.locked_vm += pages
+        self.vm_stat_account(mm, vm_flags, file, pages)
+
+    def vm_stat_account(self, mm: int, vm_flags: int, file: int, pages: int) -> None:
+        """Count them by kind: 2.4 knows none."""

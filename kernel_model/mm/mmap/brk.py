@@ -12,7 +12,7 @@ from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, page_align
 from kernel_model.errno import EAGAIN, ENOMEM
 from kernel_model.mm.mmap.map import Mapper
 from kernel_model.mm.mmap.parts import Content, VmaParts
-from kernel_model.structs.mm import VM_DATA_DEFAULT_FLAGS, VM_LOCKED
+from kernel_model.structs.mm import VM_LOCKED
 from kernel_model.structs.sched import RLIM_INFINITY, RLIMIT_DATA
 
 _U32: Final = 0xFFFFFFFF
@@ -74,7 +74,7 @@ class Brk:
         pages = length >> PAGE_SHIFT
         if not self._limits.vm_enough_memory(pages):
             return -ENOMEM
-        vm_flags = VM_DATA_DEFAULT_FLAGS | self._limits.account_flag | space.def_flags
+        vm_flags = self._parts.data_flags | space.def_flags
         content = Content(vm_flags, pgoff=self._parts.merging.anonymous_pgoff(addr, 0))
         end = addr + length & _U32
         if not self._parts.merging.vma_merge(mm, place, addr, end, content):

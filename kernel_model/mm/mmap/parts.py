@@ -18,7 +18,6 @@ from kernel_model.mm.mmap.limits import Limits
 from kernel_model.mm.mmap.link import Links
 from kernel_model.mm.mmap.pages import PageOperations
 from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
-from kernel_model.mm.shmem import ShmemFiles
 
 
 class Content(NamedTuple):
@@ -60,9 +59,19 @@ class Unmapping(Protocol):
         """Unmap whatever lies in the range: 0, or a negative error."""
 
 
+class SharedZeros(Protocol):
+    """Where shared memory without a file comes from (``mm/shmem.c``)."""
+
+    def shmem_zero_setup(self, vma: int) -> int:
+        """Give a VMA a file of zeros of its own: 0, or a negative error."""
+
+
 @dataclass(frozen=True, slots=True)
 class VmaParts:
     """The parts of one machine's VMA layer."""
+
+    data_flags: int
+    """``vm_flags`` of heaps and, but for the growing, of stacks."""
 
     areas: Areas
     finder: Finder
@@ -74,5 +83,5 @@ class VmaParts:
     splitter: Splitting
     unmapper: Unmapping
     unmapped: UnmappedAreas
-    shmem: ShmemFiles
+    shmem: SharedZeros
     pages: PageOperations

@@ -19,12 +19,26 @@ from typing import Final
 from kernel_model.errno import ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
+from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.mmap.areas import Areas
+from kernel_model.mm.slab.flags import SLAB_CTOR_CONSTRUCTOR, SLAB_CTOR_VERIFY
+from kernel_model.mm.slab.objects import Constructor
 from kernel_model.structs.linux_2_6.mm import VM_AREA_STRUCT
 
 ANON_VMA_NODE: Final = VM_AREA_STRUCT.offset("anon_vma_node")
 """Bytes from a VMA to its entry in the list."""
+
+
+def anon_vma_ctor(image: KernelImage) -> Constructor:
+    """What ``anon_vma_cachep`` keeps its objects as while they are free: an empty list."""
+    lists, head = Lists(image.ram), image.structs.anon_vma.offset("head")
+
+    def construct(objp: int, _cachep: int, flags: int) -> None:
+        if flags & (SLAB_CTOR_VERIFY | SLAB_CTOR_CONSTRUCTOR) == SLAB_CTOR_CONSTRUCTOR:
+            lists.init(objp + head)
+
+    return construct
 
 
 class AnonVmas:

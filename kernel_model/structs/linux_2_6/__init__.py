@@ -45,6 +45,7 @@ def declare(structs: "Structs") -> None:
     structs.swap_info_struct = swap.SWAP_INFO_STRUCT
     structs.rb_node_t = mm.RB_NODE
     structs.rb_root_t = mm.RB_ROOT
+    structs.raw_prio_tree_node = mm.RAW_PRIO_TREE_NODE
     structs.prio_tree_node = mm.PRIO_TREE_NODE
     structs.prio_tree_root = mm.PRIO_TREE_ROOT
     structs.anon_vma = mm.anon_vma(abi)

@@ -22,7 +22,14 @@ from kernel_model.structs.declare import (
 )
 from kernel_model.structs.fs import semaphore
 from kernel_model.structs.linux_2_6 import nommu
-from kernel_model.structs.mm import rw_semaphore
+from kernel_model.structs.mm import (
+    VM_MAYEXEC,
+    VM_MAYREAD,
+    VM_MAYWRITE,
+    VM_READ,
+    VM_WRITE,
+    rw_semaphore,
+)
 from kernel_model.structs.mmzone import LIST_HEAD, spinlock_t
 
 if TYPE_CHECKING:
@@ -41,6 +48,9 @@ VM_HUGETLB: Final = 0x00400000
 VM_NONLINEAR: Final = 0x00800000
 """``remap_file_pages()`` was here: page and offset no longer go together."""
 
+VM_DATA_DEFAULT_FLAGS: Final = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+"""Data is code only for a program that wants ``READ_IMPLIES_EXEC``, which is not modelled."""
+
 PAGE_MAPPING_ANON: Final = 1
 """Bit 0 of ``page->mapping``: the rest points to a ``struct anon_vma``."""
 AT_VECTOR_WORDS: Final = 42
@@ -56,6 +66,14 @@ RB_NODE: Final = struct(
 )
 RB_ROOT: Final = struct("struct rb_root", [("rb_node", pointer("struct rb_node"))])
 
+RAW_PRIO_TREE_NODE: Final = struct(
+    "struct raw_prio_tree_node",
+    [
+        ("left", pointer("struct prio_tree_node")),
+        ("right", pointer("struct prio_tree_node")),
+        ("parent", pointer("struct prio_tree_node")),
+    ],
+)
 PRIO_TREE_NODE: Final = struct(
     "struct prio_tree_node",
     [

@@ -30,6 +30,7 @@ from kernel_model.mm.mmap.linux_2_4.unmapped_area import FirstFit
 from kernel_model.mm.mmap.map import Mapper
 from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.mm.shmem import ShmemFiles
+from kernel_model.structs.mm import VM_DATA_DEFAULT_FLAGS
 
 
 class AddressSpaces(address_spaces.AddressSpaces):
@@ -50,6 +51,7 @@ class AddressSpaces(address_spaces.AddressSpaces):
         links = BuggingLinks(areas, finder, ShareLists(areas), anon)
         merging, splitter = AnonymousMerging(areas, links), FlagSplitter(areas, links)
         parts = VmaParts(
+            data_flags=VM_DATA_DEFAULT_FLAGS,
             areas=areas,
             finder=finder,
             limits=limits,

@@ -27,9 +27,10 @@ from kernel_model.mm.mmap.linux_2_6.pages import PageOperations
 from kernel_model.mm.mmap.linux_2_6.remap import FileRemapper
 from kernel_model.mm.mmap.linux_2_6.unmap import CuttingUnmapper
 from kernel_model.mm.mmap.linux_2_6.unmapped_area import RememberedSearch
-from kernel_model.mm.mmap.parts import VmaParts
+from kernel_model.mm.mmap.parts import SharedZeros, VmaParts
 from kernel_model.mm.rmap.anon_vma import AnonVmas
 from kernel_model.mm.shmem import ShmemFiles
+from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
 
 
 class AddressSpaces(address_spaces.AddressSpaces):
@@ -42,7 +43,7 @@ class AddressSpaces(address_spaces.AddressSpaces):
         files: Files,
         pages: PageOperations,
         nr_free_pages: Callable[[], int],
-        shmem: ShmemFiles | None = None,
+        shmem: SharedZeros | None = None,
         remap_file_pages: RemapFilePages | None = None,
     ) -> None:
         areas = Areas(image, slab, files)
@@ -58,6 +59,7 @@ class AddressSpaces(address_spaces.AddressSpaces):
             areas, finder, limits, accounting, links, adjuster, unmapped, pages
         )
         parts = VmaParts(
+            data_flags=VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT,
             areas=areas,
             finder=finder,
             limits=limits,
@@ -79,7 +81,7 @@ class AddressSpaces(address_spaces.AddressSpaces):
             parts,
             mapper=mapper,
             brk=UserSpaceBrk(parts, mapper),
-            mprotect=MergingMprotect(parts, merging, adjuster, accounting),
+            mprotect=MergingMprotect(parts, merging, adjuster),
             mremap=VmaFirstMremap(parts, adjuster),
             mlock=UnprivilegedMlock(parts),
             exit_mmap=unmapper.exit_mmap,

@@ -13,12 +13,7 @@ from kernel_model.structs.mm import VM_EXEC, VM_GROWSDOWN, VM_WRITE
 class DetailedAccounting(Accounting):
     """:class:`Accounting` by kind."""
 
-    def count(self, mm: int, vm_flags: int, file: int, pages: int) -> None:
-        super().count(mm, vm_flags, file, pages)
-        self.vm_stat_account(mm, vm_flags, file, pages)
-
     def vm_stat_account(self, mm: int, vm_flags: int, file: int, pages: int) -> None:
-        """The kinds only: pages that stay mapped have become others."""
         space = self._areas.mm(mm)
         if file:
             space.shared_vm += pages

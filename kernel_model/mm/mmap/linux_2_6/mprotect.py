@@ -12,7 +12,6 @@ from typing import ClassVar
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.arch_i386.pgtable import PROTECTION_MAP
 from kernel_model.errno import EINVAL, ENOMEM
-from kernel_model.mm.mmap.linux_2_6.accounting import DetailedAccounting
 from kernel_model.mm.mmap.linux_2_6.adjust import Adjuster
 from kernel_model.mm.mmap.linux_2_6.merge import OffsetMerging
 from kernel_model.mm.mmap.parts import Content, VmaParts
@@ -30,17 +29,10 @@ class MergingMprotect(Mprotect):
     _prot_bits: ClassVar[int] = Mprotect._prot_bits | PROT_SEM | _GROWS
     _wrapped: ClassVar[int] = -ENOMEM
 
-    def __init__(
-        self,
-        parts: VmaParts,
-        merging: OffsetMerging,
-        adjuster: Adjuster,
-        accounting: DetailedAccounting,
-    ) -> None:
+    def __init__(self, parts: VmaParts, merging: OffsetMerging, adjuster: Adjuster) -> None:
         super().__init__(parts)
         self._merging = merging
         self._adjuster = adjuster
-        self._accounting = accounting
 
     def sys_mprotect(self, start: int, length: int, prot: int) -> int:
         """0, or a negative error."""
@@ -100,6 +92,6 @@ class MergingMprotect(Mprotect):
         area, newprot = self._areas.vma(vma), PROTECTION_MAP[newflags & 0xF]
         area.vm_flags, area.vm_page_prot = newflags, newprot
         self._parts.pages.change_protection(start, end, newprot, newflags)
-        pages = end - start >> PAGE_SHIFT
-        self._accounting.vm_stat_account(area.vm_mm, oldflags, area.vm_file, -pages)
-        self._accounting.vm_stat_account(area.vm_mm, newflags, area.vm_file, pages)
+        pages, count = end - start >> PAGE_SHIFT, self._parts.accounting.vm_stat_account
+        count(area.vm_mm, oldflags, area.vm_file, -pages)
+        count(area.vm_mm, newflags, area.vm_file, pages)
