@@ -59,6 +59,7 @@ images that walk structures."""
 USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
 USER_PROGRAMS: Final = (
     "access",
+    "event_files",
     "futexes",
     "greedy",
     "hello",

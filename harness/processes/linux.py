@@ -246,14 +246,15 @@ class Linux:
         self.calls[name] += 1
         call = ALL_CALLS.get(number)
         if call is None:
-            self.unknown_calls[name] += 1
             return _not_implemented()
         registers = (regs.ebx, regs.ecx, regs.edx, regs.esi, regs.edi, regs.ebp)
         caller: Caller = process
         return call.start(caller, *(int(register) for register in registers))
 
     def returned(self, process: Process, result: int) -> None:
-        """A system call has a result."""
+        """A system call has a result. Unknown is also what a call does not know of its own."""
+        if result == -errno.ENOSYS:
+            self.unknown_calls[call_name(int(process.registers.orig_eax))] += 1
         self.watching.call(process, result)
 
     def _faulted(self, kind: FaultKind, regs: int, error_code: int, cr2: int) -> None:
@@ -285,8 +286,8 @@ class Linux:
     def next_deadline(self, waiting: list[Process]) -> int | None:
         """The nearest moment at which something happens by itself."""
         deadlines = [p.waiting.deadline for p in waiting if p.waiting and p.waiting.deadline]
-        timer = self.signalling.next_deadline()
-        return min([*deadlines, *([] if timer is None else [timer])], default=None)
+        timers = (self.signalling.next_deadline(), self.files.next_event())
+        return min([*deadlines, *(t for t in timers if t is not None)], default=None)
 
     def expire_timers(self) -> None:
         self.signalling.expire_timers()

@@ -7,7 +7,7 @@ fail: ``EBADF`` and ``EINVAL``, and ``EFAULT`` after the wait, when the answer c
 
 import ctypes
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from harness.syscalls.requests import (
@@ -32,11 +32,27 @@ from harness.vfs.failure import fail
 from harness.vfs.flags import O_PATH, POLLERR, POLLHUP, POLLNVAL, POLLPRI, READABLE, WRITABLE
 
 _SECOND: Final = 1_000_000_000
-_MILLISECOND: Final = 1_000_000
+MILLISECOND: Final = 1_000_000
 _MICROSECOND: Final = 1_000
 SIGSET_SIZE: Final = 8
 
 TimeLayout = type[Timespec] | type[Timespec64]
+
+
+def wait_until_ready(
+    task: Task,
+    ready: Callable[[], int],
+    hosts: Iterable[int],
+    deadline: int | None,
+    mask: bytes | None,
+) -> Part[int]:
+    """Sleep until ``ready()`` is not 0, and give it; 0 at the deadline."""
+    if count := ready():
+        return count
+    if deadline is not None and deadline <= task.system.clock.monotonic() and mask is None:
+        return 0
+    yield WaitUntil(lambda: ready() != 0, deadline, tuple(hosts), mask)
+    return ready()
 
 
 def _wait(
@@ -46,21 +62,16 @@ def _wait(
     deadline: int | None,
     mask: bytes | None = None,
 ) -> Part[int]:
-    """Sleep until ``ready()`` is not 0, and give it; 0 at the deadline."""
-    if count := ready():
-        return count
-    if deadline is not None and deadline <= task.system.clock.monotonic() and mask is None:
-        return 0
+    """The same for ``poll`` and ``select``, of the files behind ``descriptors``."""
     hosts = {task.files.files[fd].host_descriptor for fd in descriptors if fd in task.files.files}
-    waiting = tuple(sorted(host for host in hosts if host is not None))
+    waiting = sorted(host for host in hosts if host is not None)
     try:
-        yield WaitUntil(lambda: ready() != 0, deadline, waiting, mask)
+        return (yield from wait_until_ready(task, ready, waiting, deadline, mask))
     except Interrupted as signal:
         raise RestartSystemCall(ERESTARTNOHAND) from signal
-    return ready()
 
 
-def _after(task: Task, nanoseconds: int | None) -> int | None:
+def after(task: Task, nanoseconds: int | None) -> int | None:
     """The deadline, from how long to wait."""
     return None if nanoseconds is None else task.system.clock.monotonic() + nanoseconds
 
@@ -86,7 +97,7 @@ def _store_rest(task: Task, address: int, layout: TimeLayout, deadline: int | No
         return
 
 
-def _signal_mask(address: int, size: int) -> Part[bytes | None]:
+def signal_mask(address: int, size: int) -> Part[bytes | None]:
     if not address:
         return None
     if size != SIGSET_SIZE:
@@ -127,15 +138,15 @@ def _revents(task: Task, descriptor: int, events: int) -> int:
 
 def sys_poll(task: Task, fds: int, count: int, timeout: int) -> Call:
     milliseconds = signed(timeout)
-    wanted = None if milliseconds < 0 else milliseconds * _MILLISECOND
-    return (yield from _poll(task, fds, count, _after(task, wanted)))
+    wanted = None if milliseconds < 0 else milliseconds * MILLISECOND
+    return (yield from _poll(task, fds, count, after(task, wanted)))
 
 
 def _ppoll(
     task: Task, fds: int, count: int, timeout: int, mask: int, size: int, layout: TimeLayout
 ) -> Call:
-    deadline = _after(task, (yield from _timeout(timeout, layout)))
-    signals = yield from _signal_mask(mask, size)
+    deadline = after(task, (yield from _timeout(timeout, layout)))
+    signals = yield from signal_mask(mask, size)
     number = yield from _poll(task, fds, count, deadline, signals)
     yield from _store_rest(task, timeout, layout, deadline)
     return number
@@ -200,7 +211,7 @@ def sys_newselect(
         if value.tv_sec < 0 or value.tv_usec < 0:
             fail(errno.EINVAL)
         wanted = value.tv_sec * _SECOND + value.tv_usec * _MICROSECOND
-    deadline = _after(task, wanted)
+    deadline = after(task, wanted)
     number = yield from _select(task, count, (reading, writing, exceptional), deadline)
     if deadline is not None:
         left = max(0, deadline - task.system.clock.monotonic())
@@ -228,11 +239,11 @@ def _pselect(
     layout: TimeLayout,
 ) -> Call:
     """``mask`` points at a pointer to the signal set and its size."""
-    deadline = _after(task, (yield from _timeout(timeout, layout)))
+    deadline = after(task, (yield from _timeout(timeout, layout)))
     signals: bytes | None = None
     if mask:
         pointer, size = yield from copy_words_in(mask, 2)
-        signals = yield from _signal_mask(pointer, size)
+        signals = yield from signal_mask(pointer, size)
     number = yield from _select(task, count, sets, deadline, signals)
     yield from _store_rest(task, timeout, layout, deadline)
     return number

@@ -3,7 +3,7 @@
 
 On the i386 no member is aligned to more than 4 bytes: ``_pack_ = 4``. Names and order are those of
 ``asm/stat.h``, ``asm/statfs.h``, ``linux/stat.h``, ``linux/utsname.h``, ``linux/resource.h``,
-``linux/time.h``.
+``linux/time.h``, ``linux/eventpoll.h``, ``linux/signalfd.h``.
 """
 
 import ctypes
@@ -190,6 +190,53 @@ class Timespec64(Layout):
     """``struct __kernel_timespec``."""
 
     _fields_ = (("tv_sec", c_int64), ("tv_nsec", c_int64))
+
+
+class Itimerspec(Layout):
+    """``struct itimerspec``."""
+
+    _fields_ = (("it_interval", Timespec), ("it_value", Timespec))
+
+
+class Itimerspec64(Layout):
+    """``struct __kernel_itimerspec``."""
+
+    _fields_ = (("it_interval", Timespec64), ("it_value", Timespec64))
+
+
+class EpollEvent(Layout):
+    """``struct epoll_event``."""
+
+    _fields_ = (("events", c_uint32), ("data", c_uint64))
+
+
+class SignalfdSiginfo(Layout):
+    """``struct signalfd_siginfo``."""
+
+    _fields_ = (
+        ("ssi_signo", c_uint32),
+        ("ssi_errno", c_int32),
+        ("ssi_code", c_int32),
+        ("ssi_pid", c_uint32),
+        ("ssi_uid", c_uint32),
+        ("ssi_fd", c_int32),
+        ("ssi_tid", c_uint32),
+        ("ssi_band", c_uint32),
+        ("ssi_overrun", c_uint32),
+        ("ssi_trapno", c_uint32),
+        ("ssi_status", c_int32),
+        ("ssi_int", c_int32),
+        ("ssi_ptr", c_uint64),
+        ("ssi_utime", c_uint64),
+        ("ssi_stime", c_uint64),
+        ("ssi_addr", c_uint64),
+        ("ssi_addr_lsb", c_uint16),
+        ("__pad2", c_uint16),
+        ("ssi_syscall", c_int32),
+        ("ssi_call_addr", c_uint64),
+        ("ssi_arch", c_uint32),
+        ("__pad", c_uint8 * 28),
+    )
 
 
 class Timeval(Layout):

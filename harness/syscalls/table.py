@@ -18,6 +18,8 @@ from harness.syscalls import (
     clock,
     descriptors,
     directories,
+    epoll,
+    event_files,
     futex,
     identity,
     limits,
@@ -26,7 +28,9 @@ from harness.syscalls import (
     poll,
     read_write,
     rseq,
+    signalfd,
     signals,
+    sockets,
     stat,
     system,
 )
@@ -260,6 +264,29 @@ _FUNCTIONS: Final[dict[int, Callable[..., Any]]] = {
     375: futex.sys_membarrier,
     422: futex.sys_futex_time64,
     386: rseq.sys_rseq,
+    # event_files
+    322: event_files.sys_timerfd_create,
+    323: event_files.sys_eventfd,
+    325: event_files.sys_timerfd_settime,
+    326: event_files.sys_timerfd_gettime,
+    328: event_files.sys_eventfd2,
+    410: event_files.sys_timerfd_gettime64,
+    411: event_files.sys_timerfd_settime64,
+    # epoll
+    254: epoll.sys_epoll_create,
+    255: epoll.sys_epoll_ctl,
+    256: epoll.sys_epoll_wait,
+    319: epoll.sys_epoll_pwait,
+    329: epoll.sys_epoll_create1,
+    # sockets
+    102: sockets.sys_socketcall,
+    360: sockets.sys_socketpair,
+    369: sockets.sys_sendto,
+    371: sockets.sys_recvfrom,
+    373: sockets.sys_shutdown,
+    # signalfd
+    321: signalfd.sys_signalfd,
+    327: signalfd.sys_signalfd4,
     **signals.FUNCTIONS,
 }
 

@@ -16,6 +16,8 @@ the host, follows a link out of the folder, or opens a device, FIFO or socket of
 ``mounts``         which file system hangs where
 ``streams``        standard input, output and error
 ``pipe``           pipes and FIFOs
+``socket_pair``    two sockets connected with each other
+``anonymous``      files that no path leads to: ``eventfd``, ``timerfd``, ``epoll``
 ``namei``          paths
 ``operations``     create, remove, rename, link
 ``open_file``      open file descriptions

@@ -44,6 +44,8 @@ class DeviceFile(OpenFile):
 class NullFile(DeviceFile):
     """``/dev/null``."""
 
+    pollable = False
+
     def read(self, count: int) -> bytes:
         del count
         return b""
@@ -70,6 +72,7 @@ class FullFile(ZeroFile):
 class RandomFile(NullFile):
     """``/dev/random`` and ``/dev/urandom``: what is written into them is forgotten."""
 
+    pollable = True
     inode: "Device"
 
     def read(self, count: int) -> bytes:

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from weakref import WeakSet
 
 from harness.vfs.credentials import Credentials
 from harness.vfs.descriptors import DescriptorTable
@@ -25,6 +26,7 @@ from harness.vfs.proc import Processes, ProcTree
 from harness.vfs.quota import Quota
 from harness.vfs.regular import RegularFile
 from harness.vfs.streams import InputStream, OutputStream
+from harness.vfs.timerfd import TimerFile
 
 _ROOT_DEVICE: Final = 0x0801
 _DEV_DEVICE, _PROC_DEVICE, _PIPE_DEVICE = 0x0002, 0x0003, 0x0004
@@ -49,6 +51,8 @@ class FileSystem:
         self.quota = quota or Quota()
         self.now = now
         self._pipes = SuperBlock(_PIPE_DEVICE, PIPEFS_MAGIC, self.quota, now)
+        self.timers: WeakSet[TimerFile] = WeakSet()
+        """The timers that are files."""
         self._folders: list[HostFolder] = []
         self.root = self._root(root)
         self.mounts: list[Directory] = [self.root]
@@ -71,8 +75,13 @@ class FileSystem:
 
     @property
     def pipes(self) -> SuperBlock:
-        """The file system that pipes are in."""
+        """The file system that pipes are in, and whatever else no path leads to."""
         return self._pipes
+
+    def next_event(self) -> int | None:
+        """When the next timer goes off, on its clock."""
+        events = (timer.next_event() for timer in self.timers if timer.count)
+        return min((event for event in events if event is not None), default=None)
 
     def mount(self, name: bytes, directory: Directory) -> None:
         """Let ``/name`` be the root of another file system."""

@@ -53,6 +53,8 @@ class Inode:
     """A file of any kind; ``mode`` holds the kind and the permissions."""
 
     seekable = False
+    wakeups = 0
+    """How often something happened that who polls an open file of it might wait for."""
 
     def __init__(self, superblock: SuperBlock, mode: int, uid: int = 0, gid: int = 0) -> None:
         self.superblock = superblock

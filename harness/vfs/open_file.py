@@ -37,6 +37,9 @@ from harness.vfs.regular import MAX_FILE_SIZE, RegularFile
 class OpenFile:
     """The base: a file that can be neither read nor written."""
 
+    pollable = True
+    """Whether it can be waited for by ``epoll``; others are always ready."""
+
     def __init__(self, inode: Inode, flags: int) -> None:
         inode.superblock.quota.take_file()
         inode.get()
@@ -118,6 +121,11 @@ class OpenFile:
         """Which of ``POLLIN``, ``POLLOUT``, ``POLLHUP``, ... hold now."""
         return READABLE | WRITABLE
 
+    @property
+    def wakeups(self) -> int:
+        """A number that changes when something happens that :meth:`poll` may tell of."""
+        return self.inode.wakeups
+
     def can_write(self, count: int) -> bool:
         """Whether writing ``count`` bytes would not wait."""
         del count
@@ -148,6 +156,7 @@ def sought(file: OpenFile, offset: int, whence: int, end: int, maximum: int) -> 
 class RegularOpenFile(OpenFile):
     """A regular file, at a position."""
 
+    pollable = False
     inode: RegularFile
 
     def read(self, count: int) -> bytes:
@@ -191,6 +200,7 @@ class DirectoryOpenFile(OpenFile):
     Position 0 is ``.``, 1 is ``..``, and 2 the first name. Names removed meanwhile are left out.
     """
 
+    pollable = False
     inode: Directory
 
     def __init__(self, inode: Directory, flags: int) -> None:

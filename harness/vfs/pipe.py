@@ -87,6 +87,7 @@ class PipeEnd(OpenFile):
 
     def released(self) -> None:
         pipe = self.inode
+        pipe.wakeups += 1
         pipe.readers -= self.may_read
         pipe.writers -= self.may_write
         if not pipe.readers and not pipe.writers:
@@ -100,6 +101,7 @@ class PipeEnd(OpenFile):
             return b""
         data = bytes(pipe.bytes[:count])
         del pipe.bytes[:count]
+        pipe.wakeups += 1
         return data
 
     def unread(self, data: bytes) -> None:
@@ -115,6 +117,7 @@ class PipeEnd(OpenFile):
             fail(errno.EAGAIN)
         part = data[: pipe.room]
         pipe.bytes += part
+        pipe.wakeups += 1
         return len(part)
 
     def can_write(self, count: int) -> bool:

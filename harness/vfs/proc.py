@@ -70,6 +70,7 @@ class NoProcesses:
 class TextFile(OpenFile):
     """An open text of ``/proc``."""
 
+    pollable = False
     inode: "Text"
 
     def __init__(self, inode: "Text", flags: int) -> None:

@@ -83,6 +83,7 @@ def test_the_c_library_registers_and_nothing_is_unknown(
     linux.returned = returned  # type: ignore[method-assign,assignment]
     assert linux.run(process).exit_status == 0
     linux.close()
-    assert "rseq" not in linux.unknown_calls
+    # The library of a program that asks for its user's name tries to reach a daemon for that.
+    assert not set(linux.unknown_calls) - {"socketcall"}
     assert registered[0].length >= AREA_SIZE
     assert registered[0].signature == GLIBC_SIGNATURE

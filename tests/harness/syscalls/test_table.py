@@ -31,6 +31,10 @@ LAYOUTS = {
     "Timespec64": "struct __kernel_timespec",
     "Timeval": "struct __kernel_old_timeval",
     "Timezone": "struct timezone",
+    "Itimerspec": "struct itimerspec",
+    "Itimerspec64": "struct __kernel_itimerspec",
+    "EpollEvent": "struct epoll_event",
+    "SignalfdSiginfo": "struct signalfd_siginfo",
     "Tms": "struct tms",
     "Utimbuf": "struct utimbuf",
     "Rlimit": "struct rlimit",
@@ -45,6 +49,7 @@ HEADERS = (
     *("asm/stat.h", "linux/stat.h", "asm/statfs.h", "linux/fcntl.h", "linux/poll.h"),
     *("linux/time.h", "linux/times.h", "linux/utime.h", "linux/resource.h"),
     *("linux/sysinfo.h", "linux/utsname.h", "asm/unistd.h"),
+    *("linux/eventpoll.h", "linux/signalfd.h"),
 )
 RENAMED = {"Statx": {"__spare": None}, "Utimbuf": {}}
 """Members that the headers of another release may cut differently."""

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A set of open files, and which of them are ready.
+
+Models linux-6 ``fs/eventpoll.c``. The set holds no file open: one that is closed everywhere leaves
+it. Those that were told of go to the end, so that all get their turn. What can fail: ``EEXIST``,
+``ENOENT``, ``EPERM`` for a file that cannot be waited for, ``EINVAL``, ``ELOOP`` for sets that
+contain each other.
+"""
+
+import errno
+from dataclasses import dataclass
+from typing import Final
+
+from harness.vfs.anonymous import AnonymousFile
+from harness.vfs.failure import fail
+from harness.vfs.flags import POLLERR, POLLHUP, READABLE
+from harness.vfs.open_file import OpenFile
+
+EPOLLEXCLUSIVE: Final = 1 << 28
+EPOLLONESHOT: Final = 1 << 30
+EPOLLET: Final = 1 << 31
+_PRIVATE_BITS: Final = 0xF << 28
+MAX_NESTS: Final = 4
+
+
+@dataclass(eq=False, slots=True)
+class Interest:
+    """One file of the set, by the number it was added under."""
+
+    descriptor: int
+    file: OpenFile
+    events: int
+    data: int
+    told: int | None = None
+    """With ``EPOLLET``: the file's count of events when it was told of last."""
+
+    @property
+    def ready(self) -> int:
+        """What to tell of it; 0: nothing."""
+        wanted = self.events & ~_PRIVATE_BITS
+        if not wanted:
+            return 0
+        if self.events & EPOLLET and self.told == self.file.wakeups:
+            return 0
+        return self.file.poll() & (wanted | POLLERR | POLLHUP)
+
+    def tell(self) -> None:
+        """It was told of."""
+        self.told = self.file.wakeups
+        if self.events & EPOLLONESHOT:
+            self.events &= _PRIVATE_BITS
+
+
+class EpollFile(AnonymousFile):
+    """The set."""
+
+    kind = b"eventpoll"
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self._interests: list[Interest] = []
+
+    @property
+    def interests(self) -> list[Interest]:
+        """Those whose files are still open."""
+        self._interests = [one for one in self._interests if one.file.count]
+        return self._interests
+
+    def find(self, descriptor: int, file: OpenFile) -> Interest | None:
+        for interest in self.interests:
+            if interest.file is file and interest.descriptor == descriptor:
+                return interest
+        return None
+
+    def add(self, descriptor: int, file: OpenFile, events: int, data: int) -> None:
+        if isinstance(file, EpollFile) and (file.contains(self) or file.depth >= MAX_NESTS):
+            fail(errno.ELOOP)
+        if self.find(descriptor, file) is not None:
+            fail(errno.EEXIST)
+        self._interests.append(Interest(descriptor, file, _wanted(events), data))
+
+    def modify(self, descriptor: int, file: OpenFile, events: int, data: int) -> None:
+        interest = self._existing(descriptor, file)
+        if (events | interest.events) & EPOLLEXCLUSIVE:
+            fail(errno.EINVAL)
+        interest.events, interest.data, interest.told = _wanted(events), data, None
+
+    def remove(self, descriptor: int, file: OpenFile) -> None:
+        interest = self._existing(descriptor, file)
+        self._interests.remove(interest)
+
+    def _existing(self, descriptor: int, file: OpenFile) -> Interest:
+        interest = self.find(descriptor, file)
+        if interest is None:
+            fail(errno.ENOENT)
+        return interest
+
+    # -- sets of sets ------------------------------------------------------------------------
+
+    @property
+    def _sets(self) -> list["EpollFile"]:
+        return [one.file for one in self.interests if isinstance(one.file, EpollFile)]
+
+    def contains(self, other: "EpollFile") -> bool:
+        return self is other or any(below.contains(other) for below in self._sets)
+
+    @property
+    def depth(self) -> int:
+        """How many sets lie in each other below it, itself included."""
+        return 1 + max((below.depth for below in self._sets), default=0)
+
+    # -- what is ready -----------------------------------------------------------------------
+
+    def any_ready(self) -> bool:
+        return any(interest.ready for interest in self.interests)
+
+    def take(self, count: int) -> list[tuple[int, int]]:
+        """Up to ``count`` (events, data) to tell of."""
+        events: list[tuple[int, int]] = []
+        told: list[Interest] = []
+        for interest in self.interests:
+            if len(events) < count and (ready := interest.ready):
+                events.append((ready, interest.data))
+                told.append(interest)
+        for interest in told:
+            interest.tell()
+        self._interests = [one for one in self._interests if one not in told] + told
+        return events
+
+    def poll(self) -> int:
+        return READABLE if self.any_ready() else 0
+
+    @property
+    def wakeups(self) -> int:
+        return sum(interest.file.wakeups for interest in self.interests)
+
+    @property
+    def host_descriptors(self) -> tuple[int, ...]:
+        """Those of the host whose input can make a file ready."""
+        hosts = {interest.file.host_descriptor for interest in self.interests}
+        return tuple(sorted(host for host in hosts if host is not None))
+
+    @property
+    def host_descriptor(self) -> int | None:
+        return next(iter(self.host_descriptors), None)
+
+
+def _wanted(events: int) -> int:
+    """Errors and the other end's going are told of, asked for or not."""
+    return events | POLLERR | POLLHUP
