@@ -49,9 +49,11 @@ _RARELY: Final = 0.05
 A_PATH: Final = frozenset({"path", "old", "new", "text"})
 A_DESCRIPTOR: Final = frozenset(
     {"descriptor", "directory", "old_directory", "new_directory", "source", "output", "fd"}
+    | {"epoll", "timer"}
 )
 A_NUMBER: Final = frozenset(
     {"flags", "mode", "count", "size", "command", "operation", "offset", "low", "high", "prot"}
+    | {"family", "kind", "protocol", "how", "clock", "number"}
 )
 A_LENGTH: Final = frozenset({"length", "old_length", "new_length", "length_high", "pgoff"})
 AN_ADDRESS: Final = frozenset({"addr", "start", "brk", "new_addr", "stack"})
