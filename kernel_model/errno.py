@@ -17,6 +17,7 @@ ENOMEM: Final = 12
 EACCES: Final = 13
 EFAULT: Final = 14
 EBUSY: Final = 16
+EEXIST: Final = 17
 ENODEV: Final = 19
 EINVAL: Final = 22
 ETXTBSY: Final = 26

@@ -41,6 +41,24 @@ class SwapCache:
         image.statics.swap_aops.writepage = image.functions.address(self.writepage)
         image.statics.swapper_space.a_ops = image.symbol("swap_aops")
 
+    # -- frames by slot ------------------------------------------------------------------------
+
+    def _find(self, entry: int) -> int:
+        """The frame that is cached under a slot; 0: none is."""
+        return self.cache.find_page(self.swapper_space, entry)
+
+    def _insert(self, page: int, entry: int) -> bool:
+        """Cache a frame, locked, under a slot that has none. False: no memory."""
+        self.cache.add_to_page_cache(page, self.swapper_space, entry)
+        return True
+
+    def _take_out(self, page: int) -> None:
+        """A frame is in the cache no longer."""
+        self.cache.remove_inode_page(page)
+
+    def _enter_lru(self, page: int) -> None:
+        """A new frame of the cache, which holds it already, is known to reclaim."""
+
     def entry(self, page: int) -> int:
         """The slot of a frame in the swap cache; 0 when it is not in it (``PageSwapCache``)."""
         memmap = self._memmap
@@ -50,7 +68,7 @@ class SwapCache:
 
     def lookup(self, entry: int) -> int:
         """The frame that holds a slot's contents, with one more reference; 0: none does."""
-        page = self.cache.find_page(self.swapper_space, entry)
+        page = self._find(entry)
         if page:
             self._memmap.set_count(page, self._memmap.count(page) + 1)
         return page
@@ -59,10 +77,9 @@ class SwapCache:
         """Cache a frame under its slot, locked. False when the slot has been freed meanwhile."""
         if not self.areas.swap_duplicate(entry):
             return False
-        if self.cache.find_page(self.swapper_space, entry):
+        if self._find(entry) or not self._insert(page, entry):
             self.areas.swap_free(entry)
             return False
-        self.cache.add_to_page_cache(page, self.swapper_space, entry)
         return True
 
     def remove(self, page: int) -> None:
@@ -71,7 +88,7 @@ class SwapCache:
         if not entry or not self._memmap.test(page, PG_LOCKED):
             raise KernelBug("swap_state.c", 0, "not locked, or not in the swap cache")
         self._memmap.clear_bit(page, PG_DIRTY)
-        self.cache.remove_inode_page(page)
+        self._take_out(page)
         self.areas.swap_free(entry)
 
     def remove_exclusive(self, page: int) -> bool:
@@ -80,7 +97,7 @@ class SwapCache:
             return False
         self.remove(page)
         self._memmap.set_bit(page, PG_DIRTY)
-        self._allocator.free_page(page)
+        self._allocator.put_page(page)
         return True
 
     def _exclusive(self, page: int) -> bool:
@@ -119,8 +136,9 @@ class SwapCache:
         if not page:
             return 0
         if not self.add(page, entry):
-            self._allocator.free_page(page)
+            self._allocator.put_page(page)
             return 0
+        self._enter_lru(page)
         paddr = self._memmap.pfn(page) << PAGE_SHIFT
         self.areas.read(entry, paddr)
         self._tlb.processor.snoop(paddr, PAGE_SIZE)
@@ -135,18 +153,20 @@ class SwapCache:
             memmap.set_bit(page, PG_LOCKED)
             self.remove_exclusive(page)
             memmap.clear_bit(page, PG_LOCKED)
-        self._allocator.free_page(page)
+        self._allocator.put_page(page)
 
     def free_swap_and_cache(self, entry: int) -> None:
         """A PTE that held a slot ends: the slot has a user less, and may need its frame no more."""
         if self.areas.swap_free(entry) != 1:
             return
         memmap = self._memmap
-        page = self.cache.find_page(self.swapper_space, entry)
+        page = self._find(entry)
         if not page or memmap.test(page, PG_LOCKED):
             return
         if memmap.count(page) == 1 or self.full:
             memmap.set_bit(page, PG_LOCKED)
             self.remove(page)
+            # Whoever still maps it has the only copy from now on.
+            memmap.set_bit(page, PG_DIRTY)
             memmap.clear_bit(page, PG_LOCKED)
-            self._allocator.free_page(page)
+            self._allocator.put_page(page)

@@ -107,17 +107,9 @@ class Release(ABC):
         """Open files and their inodes."""
         return Files(kernel.image, kernel.slab)
 
+    @abstractmethod
     def memory(self, kernel: "Kernel") -> Memory:
         """Faults, and the page tables of processes."""
-        return Memory(
-            kernel.image,
-            kernel.allocator,
-            kernel.page_tables,
-            kernel.swap_cache,
-            kernel.highmem,
-            kernel.tlb,
-            lambda mm, address: kernel.spaces.find_extend_vma(mm, address),
-        )
 
     def file_memory(self, kernel: "Kernel") -> FileMemory:
         """Files mapped into memory, shared memory among them."""

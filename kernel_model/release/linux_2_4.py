@@ -10,6 +10,8 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
+from kernel_model.mm.memory import Memory
+from kernel_model.mm.memory.linux_2_4 import Memory24
 from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_4 import Slab24
@@ -102,3 +104,14 @@ class Linux24(Release):
             kernel.slab.kmem_cache_reap,
         )
         return vmscan
+
+    def memory(self, kernel: "Kernel") -> Memory:
+        return Memory24(
+            kernel.image,
+            kernel.allocator,
+            kernel.page_tables,
+            kernel.swap_cache,
+            kernel.highmem,
+            kernel.tlb,
+            lambda mm, address: kernel.spaces.find_extend_vma(mm, address),
+        )

@@ -123,6 +123,7 @@ class Structs:
     radix_tree_root: CType
     page_address_map: CType
     page_address_slot: CType
+    radix_tree_node: CType
     vm_list_struct: CType
 
     def __init__(self, abi: Abi) -> None:

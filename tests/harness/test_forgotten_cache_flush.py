@@ -193,7 +193,7 @@ class Row:
 
 S = CachedStage
 ROWS = [
-    Row(("mm/memory/zap.py zap_page_range flush_cache_range",), S.written, S.munmap),
+    Row(("mm/memory/linux_2_4/zap.py zap_page_range flush_cache_range",), S.written, S.munmap),
     Row(
         ("mm/memory/change.py change_protection flush_cache_range",),
         *(S.written, S.mprotect),

@@ -43,9 +43,15 @@ ROWS = [
         *(S.read_shared, S.poke, S.dirty_again, "P W U A D"),
         needless=True,
     ),
-    Row("mm/memory/zap.py zap_page_range flush_tlb_range", S.written, S.munmap, S.read, MAPERR),
     Row(
-        "mm/memory/zap.py _flush_and_free flush_tlb_range",
+        "mm/memory/linux_2_4/zap.py zap_page_range flush_tlb_range",
+        S.written,
+        S.munmap,
+        S.read,
+        MAPERR,
+    ),
+    Row(
+        "mm/memory/linux_2_4/zap.py _flush_and_free flush_tlb_range",
         *(S.written, S.munmap_beside_a_thread, S.read, MAPERR),
         build="SMP",
     ),

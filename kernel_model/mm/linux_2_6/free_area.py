@@ -70,7 +70,8 @@ def memmap_init_zone(memmap: MemMap26, zone: Zone26, number: int, reserved: int)
     links = first + memmap.list_word * 4 + np.arange(zone.size, dtype=np.int64) * memmap.page_bytes
     rows[:, memmap.list_word] = links
     rows[:, memmap.list_word + 1] = links
-    rows[:, memmap.count_word] = rows[:, memmap.mapcount_word] = NOBODY
+    rows[:, memmap.count_word] = NOBODY
+    rows[:, memmap.mapped_word] = memmap.unmapped
     rows[:, memmap.flags_word] = reserved | number << memmap.zone_shift
 
 

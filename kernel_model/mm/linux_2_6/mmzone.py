@@ -30,7 +30,11 @@ class MemMap26(MemMap):
 
     def __init__(self, image: KernelImage) -> None:
         super().__init__(image)
-        self.mapcount_word = image.structs.page.word("_mapcount")
+        chained = image.structs.abi.rmap == "pte_chain"
+        self.mapped_word = image.structs.page.word("pte" if chained else "_mapcount")
+        """Who maps the frame, in the words of the reverse map."""
+        self.unmapped = 0 if chained else _WORD
+        """What stands there when nobody does."""
 
     def count(self, page: int) -> int:
         """``page_count()``: ``_count`` + 1."""
@@ -38,13 +42,6 @@ class MemMap26(MemMap):
 
     def set_count(self, page: int, count: int) -> None:
         self.words[(page - PAGE_OFFSET >> 2) + self.count_word] = count - 1 & _WORD
-
-    def mapcount(self, page: int) -> int:
-        """``page_mapcount()``: how many PTEs map the frame."""
-        return self.words[(page - PAGE_OFFSET >> 2) + self.mapcount_word] + 1 & _WORD
-
-    def set_mapcount(self, page: int, count: int) -> None:
-        self.words[(page - PAGE_OFFSET >> 2) + self.mapcount_word] = count - 1 & _WORD
 
     def private(self, page: int) -> int:
         """``page->private``: the order of a free block, the head of a compound page."""

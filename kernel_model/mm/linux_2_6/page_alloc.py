@@ -259,7 +259,7 @@ class PageAllocator26(PageAllocator):
         if (
             flags & self._stale
             or words[at + memmap.mapping_word]
-            or words[at + memmap.mapcount_word] != NOBODY
+            or words[at + memmap.mapped_word] != memmap.unmapped
         ):
             raise self._refuse("Bad page state at prep_new_page", page)
         words[at + memmap.flags_word] = flags & ~self._cleared
@@ -310,7 +310,7 @@ class PageAllocator26(PageAllocator):
         if (
             flags & self._refused
             or words[at + memmap.mapping_word]
-            or words[at + memmap.mapcount_word] != NOBODY
+            or words[at + memmap.mapped_word] != memmap.unmapped
             or words[at + memmap.count_word] != NOBODY
         ):
             raise self._refuse("Bad page state at free_pages_check", page)

@@ -3,26 +3,37 @@
 
 Models linux-2.4.22 ``mm/mprotect.c: change_protection()`` and ``mm/mremap.c:
 move_page_tables()`` (book 4.4, tables 4.3 to 4.6). In RAM: PTEs. What can fail: moving needs
-page tables at the new address; without memory for one, everything is put back.
+page tables at the new address; without memory for one, everything is put back. 2.6 moves in its own
+order (:mod:`kernel_model.mm.memory.linux_2_6.change`).
 """
+
+from collections.abc import Callable
+from typing import ClassVar
 
 from kernel_model.arch_i386.pgtable import pte_modify, pte_pfn, pte_present
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import KernelImage
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
-from kernel_model.mm.memory.zap import Zapper
+
+ZapPageRange = Callable[[int, int, int], None]
+"""``zap_page_range(mm, address, size)``."""
 
 
 class EntryChanger:
     """Changes of present entries, of one machine."""
 
-    def __init__(self, image: KernelImage, tables: UserTables, zapper: Zapper, tlb: Tlb) -> None:
+    HIGHEST_FIRST: ClassVar[bool] = True
+    """From which end entries move to their new address."""
+
+    def __init__(
+        self, image: KernelImage, tables: UserTables, zap_page_range: ZapPageRange, tlb: Tlb
+    ) -> None:
         self._image = image
         self._events = image.events
         self._tables = tables
         self._entries = tables.tables
-        self._zapper = zapper
+        self._zap_page_range = zap_page_range
         self._tlb = tlb
 
     def change_protection(self, start: int, end: int, newprot: int, newflags: int) -> None:
@@ -42,20 +53,22 @@ class EntryChanger:
         self._tlb.flush_tlb_range(pgd, start, end)
 
     def move_page_tables(self, mm: int, new_addr: int, old_addr: int, length: int) -> int:
-        """Move the entries of ``length`` bytes, highest address first. 0, or -1: no memory."""
+        """Move the entries of ``length`` bytes. 0, or -1: no memory, and all is where it was."""
         pgd, distance = self._tables.pgd(mm), new_addr - old_addr
         self._tlb.caches.flush_cache_range(pgd, old_addr, old_addr + length)
         entries = list(self._tables.ptes(pgd, old_addr, old_addr + length))
-        for moved, (vaddr, src_pte) in enumerate(reversed(entries)):
+        if self.HIGHEST_FIRST:
+            entries.reverse()
+        for moved, (vaddr, src_pte) in enumerate(entries):
             if not self._move_one_page(mm, pgd, vaddr, src_pte, vaddr + distance):
                 # Nobody has run since they were moved there; but this function does not know that.
                 self._tlb.caches.flush_cache_range(pgd, new_addr, new_addr + length)
-                for vaddr, _ in entries[len(entries) - moved :]:
+                for vaddr, _ in reversed(entries[:moved]):
                     back = self._tables.pte_offset(pgd, vaddr + distance)
                     self._move_one_page(mm, pgd, vaddr + distance, back, vaddr)
-                self._zapper.zap_page_range(mm, new_addr, length)
+                self._zap_page_range(mm, new_addr, length)
                 return -1
-        self._tlb.flush_tlb_range(pgd, old_addr, old_addr + length)
+        self._all_moved(pgd, old_addr, old_addr + length)
         return 0
 
     def _move_one_page(self, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
@@ -67,4 +80,14 @@ class EntryChanger:
         if pte_present(pte):
             self._events.page_moved(pgd, source, to)
         self._entries.set_pte(dst_pte, pte)
+        self._one_moved(pgd, source, src_pte, dst_pte, pte)
         return True
+
+    # -- what releases do in their own way -----------------------------------------------------
+
+    def _one_moved(self, pgd: int, source: int, src_pte: int, dst_pte: int, pte: int) -> None:
+        """The entry ``pte`` of address ``source`` stands at ``dst_pte`` now."""
+
+    def _all_moved(self, pgd: int, start: int, end: int) -> None:
+        """All entries between these addresses stand somewhere else now."""
+        self._tlb.flush_tlb_range(pgd, start, end)

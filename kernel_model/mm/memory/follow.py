@@ -49,7 +49,8 @@ class PageFollower:
         self._find_extend_vma = find_extend_vma
         vma = image.structs.vm_area_struct
         self._vm_start, self._vm_end = vma.word("vm_start"), vma.word("vm_end")
-        self._vm_flags = vma.word("vm_flags")
+        self._vm_flags, self._vm_ops = vma.word("vm_flags"), vma.word("vm_ops")
+        self._nopage = image.structs.vm_operations_struct.word("nopage")
 
     def follow_page(self, mm: int, address: int, *, write: bool = False) -> int:
         """The ``struct page *`` that a process finds at ``address``; 0 if it would fault.
@@ -78,7 +79,7 @@ class PageFollower:
                 return pages, -EFAULT
             end = self._words[(vma - PAGE_OFFSET >> 2) + self._vm_end]
             while len(pages) < count and address < end:
-                page, error = self._bring_in(mm, vma, address, write)
+                page, error = self._bring_in(mm, vma, address, write, force)
                 if error:
                     return pages, error
                 if page and not self._memmap.reserved(page):
@@ -92,7 +93,10 @@ class PageFollower:
         now, ever = (VM_WRITE, VM_MAYWRITE) if write else (VM_READ, VM_MAYREAD)
         return bool(flags & (ever if force else now)) and not flags & VM_IO
 
-    def _bring_in(self, mm: int, vma: int, address: int, write: bool) -> tuple[int, int]:
+    def _bring_in(
+        self, mm: int, vma: int, address: int, write: bool, force: bool
+    ) -> tuple[int, int]:
+        """The frame at an address, faulted in if need be; 0 and an error: it cannot be had."""
         while not (page := self.follow_page(mm, address, write=write)):
             fault = self._faults.handle_mm_fault(mm, vma, address, write)
             if fault is Fault.OOM:

@@ -6,8 +6,9 @@ Models the questions of linux-2.6.11 ``include/linux/mm.h`` that turn on ``page-
 ``mm->anon_rss``, ``page_state.nr_mapped`` (book 3.10). In RAM: all of these. Nothing can fail.
 """
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, virt_to_phys
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT
 from kernel_model.image import KernelImage
+from kernel_model.mm.linux_2_6.page_state import PageState
 from kernel_model.mm.mmzone import MemMap
 from kernel_model.structs.linux_2_6.mm import PAGE_MAPPING_ANON
 
@@ -28,8 +29,7 @@ class MappedPages:
         self._vm_pgoff, self._vm_mm = vma.word("vm_pgoff"), vma.word("vm_mm")
         self._vm_flags, self._anon_vma = vma.word("vm_flags"), vma.word("anon_vma")
         self._rss, self._anon_rss = mm.word("rss"), mm.word("anon_rss")
-        states = virt_to_phys(image.symbol("page_states")) >> 2
-        self._nr_mapped = states + structs.page_state.word("nr_mapped")
+        self._state = PageState(image)
 
     # -- frames --------------------------------------------------------------------------------
 
@@ -110,11 +110,13 @@ class MappedPages:
         return self._words[(mm - PAGE_OFFSET >> 2) + self._rss]
 
     def count_rss(self, mm: int, pages: int) -> None:
-        self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += pages
+        at = (mm - PAGE_OFFSET >> 2) + self._rss
+        self._words[at] = self._words[at] + pages & _WORD
 
     def count_anon_rss(self, mm: int, pages: int) -> None:
-        self._words[(mm - PAGE_OFFSET >> 2) + self._anon_rss] += pages
+        at = (mm - PAGE_OFFSET >> 2) + self._anon_rss
+        self._words[at] = self._words[at] + pages & _WORD
 
     def count_mapped(self, pages: int) -> None:
-        """``inc_page_state(nr_mapped)`` and its opposite; a counter of one CPU may be below 0."""
-        self._words[self._nr_mapped] = self._words[self._nr_mapped] + pages & _WORD
+        """``inc_page_state(nr_mapped)`` and its opposite."""
+        self._state.add("nr_mapped", pages)

@@ -10,13 +10,13 @@ What can fail: memory for an ``anon_vma``; a count below zero, or a reserved fra
 a :class:`~kernel_model.errors.KernelBug`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.mm.mmzone import MemMap
-from kernel_model.mm.rmap.interface import AnonVmas
 from kernel_model.mm.rmap.mapped_pages import MappedPages
 
 _FILE: Final = "rmap.c"
@@ -27,10 +27,12 @@ _NONE: Final = 0xFFFFFFFF
 class ObjectReverseMap:
     """The counts of :class:`~kernel_model.mm.rmap.interface.ReverseMap`, of one machine."""
 
-    def __init__(self, image: KernelImage, memmap: MemMap, anon_vmas: AnonVmas) -> None:
+    def __init__(
+        self, image: KernelImage, memmap: MemMap, anon_vma_prepare: Callable[[int], int]
+    ) -> None:
         self._words = image.ram.words
         self._memmap = memmap
-        self._anon_vmas = anon_vmas
+        self._anon_vma_prepare = anon_vma_prepare
         self._mapcount = image.structs.page.word("_mapcount")
         self.pages = MappedPages(image, memmap)
 
@@ -58,7 +60,7 @@ class ObjectReverseMap:
     # -- books ---------------------------------------------------------------------------------
 
     def prepare(self, vma: int) -> bool:
-        return not self._anon_vmas.anon_vma_prepare(vma)
+        return not self._anon_vma_prepare(vma)
 
     def reserve(self) -> bool:
         return True

@@ -59,6 +59,7 @@ def declare(structs: "Structs") -> None:
     structs.mm_struct = mm.mm_struct(abi)
     structs.address_space_operations = fs.ADDRESS_SPACE_OPERATIONS
     structs.radix_tree_root = fs.RADIX_TREE_ROOT
+    structs.radix_tree_node = fs.RADIX_TREE_NODE
     structs.address_space = fs.address_space(abi)
     structs.inode_operations = fs_2_4.INODE_OPERATIONS
     structs.shmem_inode_info = fs_2_4.shmem_inode_info(abi)

@@ -60,6 +60,20 @@ RADIX_TREE_ROOT: Final = struct(
     "struct radix_tree_root", [("height", UINT), ("gfp_mask", INT), ("rnode", pointer("void"))]
 )
 
+MAP_SHIFT: Final = 6
+MAP_SIZE: Final = 1 << MAP_SHIFT
+"""Slots of a node of a radix tree."""
+RADIX_TREE_TAGS: Final = 2
+RADIX_TREE_NODE: Final = struct(
+    "struct radix_tree_node",
+    [
+        ("count", UINT),
+        ("slots", array(pointer("void"), MAP_SIZE)),
+        ("tags", array(ULONG, RADIX_TREE_TAGS * MAP_SIZE // 32)),
+    ],
+)
+"""``tags`` has a bit a slot for each tag, the bits of one tag together."""
+
 QSTR: Final = struct(
     "struct qstr", [("hash", UINT), ("len", UINT), ("name", pointer("const unsigned char"))]
 )

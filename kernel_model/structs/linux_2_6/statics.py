@@ -62,6 +62,8 @@ def kernel_statics(structs: "Structs") -> CType:
             ("page_states", array(structs.page_state, structs.abi.nr_cpus)),
             ("nr_pagecache", INT),
             ("jiffies", ULONG),
+            ("radix_tree_node_cachep", pointer("kmem_cache_t")),
+            ("total_swapcache_pages", ULONG),
             ("pte_chain_cache", pointer("kmem_cache_t")),
             ("local_pte_chain", array(pointer("struct pte_chain"), structs.abi.nr_cpus)),
             ("nommu_vma_tree", structs.rb_root_t),
