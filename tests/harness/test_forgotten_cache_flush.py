@@ -206,7 +206,7 @@ ROWS = [
     ),
     Row(("fork.py dup_mmap flush_cache_mm",), S.written, S.fork),
     Row(("mm/memory/memory.py flush_cache_mm flush_cache_mm",), S.written, S.fork),
-    Row(("mm/mmap/exit.py exit_mmap flush_cache_mm",), S.written, S.empty, needless=True),
+    Row(("mm/mmap/linux_2_4/exit.py exit_mmap flush_cache_mm",), S.written, S.empty, needless=True),
     Row(
         ("mm/swap_out.py _try_to_swap_out flush_cache_page",),
         *(S.written, lambda stage: stage.world.swap_out()),

@@ -60,7 +60,7 @@ ROWS = [
         *(S.written, S.mprotect, S.write, ACCERR),
     ),
     Row(
-        "mm/memory/change.py move_page_tables flush_tlb_range",
+        "mm/memory/change.py _all_moved flush_tlb_range",
         *(S.written_of_three, S.move_the_middle, S.read, 0),
     ),
     Row(
@@ -80,12 +80,12 @@ ROWS = [
     ),
     Row("fork.py dup_mmap flush_tlb_mm", S.written, S.fork, S.the_childs, OLD),
     Row(
-        "mm/mmap/exit.py exit_mmap flush_tlb_mm",
+        "mm/mmap/linux_2_4/exit.py exit_mmap flush_tlb_mm",
         *(S.by_a_system_call, S.empty, S.by_kernel, EFAULT),
         needless=True,
     ),
     Row(
-        "mm/mmap/unmap.py _free_pgtables flush_tlb_pgtables",
+        "mm/mmap/linux_2_4/unmap.py _free_pgtables flush_tlb_pgtables",
         *(S.written, S.munmap, S.read, MAPERR),
         needless=True,
     ),
