@@ -26,7 +26,7 @@ from kernel_model.mm.memory import Memory
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
-from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmalloc import VmallocRange
 from kernel_model.mm.vmscan import Vmscan
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Release(ABC):
         """The caches of the kernel's own objects."""
 
     @abstractmethod
-    def vmalloc(self, kernel: "Kernel") -> Vmalloc:
+    def vmalloc(self, kernel: "Kernel") -> VmallocRange:
         """Memory that is contiguous in virtual addresses only."""
 
     # -- reclaim -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux 2.4.22, put together from its parts."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
@@ -17,7 +17,7 @@ from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_4 import Slab24
 from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
-from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmalloc import Vmalloc, VmallocRange
 from kernel_model.mm.vmscan import Vmscan
 from kernel_model.release.assembly import Release
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 class Linux24(Release):
     """Which class is which part of a 2.4 kernel."""
+
+    vmalloc_class: ClassVar[type[VmallocRange]] = Vmalloc
 
     def bootmem(self, image: KernelImage) -> Bootmem:
         return Bootmem(image)
@@ -54,8 +56,8 @@ class Linux24(Release):
     def proc_caches_init(self, kernel: "Kernel") -> None:
         proc_caches_init(kernel.image, kernel.slab)
 
-    def vmalloc(self, kernel: "Kernel") -> Vmalloc:
-        return Vmalloc(
+    def vmalloc(self, kernel: "Kernel") -> VmallocRange:
+        return self.vmalloc_class(
             kernel.image,
             kernel.allocator,
             kernel.page_tables,

@@ -18,6 +18,8 @@ from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
 from kernel_model.mm.linux_2_6.watermarks import init_per_zone_pages_min
+from kernel_model.mm.vmalloc import VmallocRange
+from kernel_model.mm.vmalloc import linux_2_6 as vmalloc
 from kernel_model.release.linux_2_4 import Linux24
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Linux26(Linux24):
     """Which class is which part of a 2.6 kernel."""
 
     last_step: ClassVar[str] = "mem_init"
+    vmalloc_class: ClassVar[type[VmallocRange]] = vmalloc.Vmalloc
 
     def bootmem(self, image: KernelImage) -> Bootmem:
         return LastSuccessBootmem(image)

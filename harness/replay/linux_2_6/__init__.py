@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from harness.replay.linux_2_6 import bootmem, buddy, zones
+from harness.replay.linux_2_6 import bootmem, buddy, vmalloc, zones
 from harness.replay.trace import Comparison, Trace
 
 TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
@@ -12,4 +12,5 @@ TOPICS: Final[dict[str, Callable[[Trace, Comparison], None]]] = {
     "zones": zones.replay,
     "buddy": buddy.replay,
     "buddy_exhaust": buddy.replay,
+    "vmalloc": vmalloc.replay,
 }

@@ -231,7 +231,7 @@ class VmallocRange(ABC):
         while vaddr < end:
             pmdp = self._pmd_of(vaddr)
             table_end = min((vaddr // shape.pmd_size + 1) * shape.pmd_size, end)
-            if pmdp:
+            if pmdp and self._is_table(pmdp):
                 ptep = tables.pte_offset(pmdp, vaddr)
                 for page_vaddr in range(vaddr, table_end, PAGE_SIZE):
                     pte = tables.ptep_get_and_clear(ptep)
@@ -240,6 +240,10 @@ class VmallocRange(ABC):
                         yield pte
                     ptep += shape.entry_bytes
             vaddr = table_end
+
+    def _is_table(self, pmdp: int) -> bool:
+        """Whether a page table of the kernel hangs there."""
+        return True
 
     def _pmd_of(self, vaddr: int) -> int:
         """Where the middle entry of a kernel address lies; 0 when nothing hangs there."""

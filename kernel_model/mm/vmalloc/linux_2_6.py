@@ -14,7 +14,7 @@ import struct
 from typing import Any, Final
 
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, virt_to_phys
-from kernel_model.arch_i386.pgtable import PAGE_KERNEL, mk_pte
+from kernel_model.arch_i386.pgtable import PAGE_KERNEL, mk_pte, pmd_bad
 from kernel_model.errors import KernelBug
 from kernel_model.mm.vmalloc.areas import U32, VmallocRange, kernel_rights
 from kernel_model.structs.linux_2_6.mmzone import VM_ALLOC, VM_IOREMAP
@@ -120,6 +120,15 @@ class Vmalloc(VmallocRange):
         # flush_tlb_kernel_range() of an i386 drops everything.
         self._tlb.flush_tlb_all()
 
+    def _is_table(self, pmdp: int) -> bool:
+        """An area may reach around to address 0, where the tables of the boot are: they go."""
+        entry = self._tables.entry(pmdp)
+        if not pmd_bad(entry):
+            return True
+        self._image.printk(f"mm/vmalloc.c:35: bad pgd {entry:08x}.\n")
+        self._tables.set_pmd(pmdp, 0)
+        return False
+
     def vmap(self, pages: list[int], flags: int, prot: int) -> int:
         """Map frames side by side that the caller has. Returns their address, 0: it cannot be."""
         if len(pages) > self._statics.num_physpages:
@@ -208,13 +217,13 @@ class Vmalloc(VmallocRange):
         if not addr:
             return
         if addr % PAGE_SIZE:
-            self._warn(f"Trying to vfree() bad address ({addr:08x})", 360)
+            self._warn(f"Trying to vfree() bad address ({addr:#010x})", 360)
             return
         pages_of = self._find(addr)
         pages = self.pages(pages_of[1]) if pages_of and deallocate_pages else []
         area = self.remove_vm_area(addr)
         if not area:
-            self._warn(f"Trying to vfree() nonexistent vm area ({addr:08x})", 368)
+            self._warn(f"Trying to vfree() nonexistent vm area ({addr:#010x})", 368)
             return
         if deallocate_pages:
             self._free(area, pages)
