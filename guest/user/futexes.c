@@ -130,6 +130,8 @@ static void keys(void)
 	show("wait nowhere", futex((u32 *)0x10000, WAIT, 0));
 	syscall3(SYS_mprotect, (u32)second, PAGE, 1);
 	show("not to be written", futex(second, WAKE, 1));
+	syscall3(SYS_mprotect, (u32)second, PAGE, 2);
+	show("to be written only", futex(second, WAKE, 1));
 	syscall3(SYS_mprotect, (u32)second, PAGE, 0);
 	show("not to be read", futex(second, WAKE, 1));
 	syscall3(SYS_mprotect, (u32)second, PAGE, 3);

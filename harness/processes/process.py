@@ -25,7 +25,7 @@ from harness.vfs.failure import fail
 from harness.vfs.namei import Context
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.segment import USER_CS, USER_DS
-from kernel_model.structs.mm import VM_MAYSHARE, VM_READ
+from kernel_model.structs.mm import VM_MAYSHARE, VM_READ, VM_WRITE
 from kernel_model.structs.ptrace import PT_REGS
 from kernel_model.structs.sched import RLIM_NLIMITS, TASK_STRUCT
 
@@ -184,7 +184,7 @@ class Process:
         spaces = self.system.kernel.spaces
         vma = spaces.find_vma(self.mm, address)
         area = spaces.areas.vma(vma) if vma else None
-        if area is None or area.vm_start > address or not area.vm_flags & VM_READ:
+        if area is None or area.vm_start > address or not area.vm_flags & (VM_READ | VM_WRITE):
             fail(errno.EFAULT)
         if not area.vm_flags & VM_MAYSHARE:
             return None

@@ -29,7 +29,7 @@ _WITH_EXCLUSIVE: Final = 0xB000001D
 def sys_epoll_create1(task: Task, flags: int) -> int:
     if flags & ~O_CLOEXEC:
         return -errno.EINVAL
-    return install(task, EpollFile(task.system.files.pipes, 0), flags)
+    return install(task, EpollFile(task.system.files.pipes), flags)
 
 
 def sys_epoll_create(task: Task, size: int) -> int:

@@ -175,7 +175,7 @@ class Task(Protocol):
 
     def backing(self, address: int) -> tuple[Hashable, int] | None:
         """What a shared mapping shows at ``address``, and the offset in there; ``None`` in memory
-        of its own. ``EFAULT`` where nothing can be read.
+        of its own. ``EFAULT`` where nothing can be read or written.
         """
 
     def send_signal(self, signal: int) -> None:

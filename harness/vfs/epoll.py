@@ -14,6 +14,7 @@ from typing import Final
 from harness.vfs.anonymous import AnonymousFile
 from harness.vfs.failure import fail
 from harness.vfs.flags import POLLERR, POLLHUP, READABLE
+from harness.vfs.inode import SuperBlock
 from harness.vfs.open_file import OpenFile
 
 EPOLLEXCLUSIVE: Final = 1 << 28
@@ -56,8 +57,8 @@ class EpollFile(AnonymousFile):
 
     kind = b"eventpoll"
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+    def __init__(self, superblock: SuperBlock) -> None:
+        super().__init__(superblock, 0)
         self._interests: list[Interest] = []
 
     @property
