@@ -122,7 +122,12 @@ VSYSCALL: Final = "vsyscall"
 VSYSCALL_FLAGS: Final = (
     *("-target", "x86-linux-musl", "-fPIC", "-shared", "-Ivsyscall"),
     *("-Wl,-T,vsyscall/vsyscall.ld",),
-    *("-Wl,-soname,linux-gate.so.1", "-Wl,--hash-style=sysv", "-Wl,-z,norelro"),
+    *(
+        "-Wl,-soname,linux-gate.so.1",
+        "-Wl,--hash-style=sysv",
+        "-Wl,-z,norelro",
+        "-Wl,-e,__kernel_vsyscall",
+    ),
 )
 VSYSCALL_PAGES: Final = ("int80", "sysenter")
 USER_FLAGS: Final = ("-fno-pic", "-Wl,-T,user/user.ld", "-Wl,-e,_start")

@@ -38,6 +38,7 @@ PLATFORM: Final = b"i686"
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_BASE, AT_FLAGS, AT_ENTRY = 3, 4, 5, 6, 7, 8, 9
 AT_UID, AT_EUID, AT_GID, AT_EGID, AT_PLATFORM, AT_HWCAP, AT_CLKTCK = 11, 12, 13, 14, 15, 16, 17
 AT_SECURE, AT_RANDOM = 23, 25
+AT_SYSINFO, AT_SYSINFO_EHDR = 32, 33
 _PHENT_BYTES: Final = 32
 _PROTECTION: Final = {
     SegmentFlags.READ: PROT_READ,
@@ -158,7 +159,10 @@ class ElfLoader:
     # -- the stack -------------------------------------------------------------------------------
 
     def _auxiliary_vector(self, program: ElfImage, platform: int, random: int) -> list[int]:
-        pairs = [(AT_HWCAP, 0), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, CLOCK_TICKS)]
+        pairs = []
+        if vsyscall := self._kernel.vsyscall:
+            pairs += [(AT_SYSINFO, vsyscall.entry), (AT_SYSINFO_EHDR, vsyscall.vaddr)]
+        pairs += [(AT_HWCAP, 0), (AT_PAGESZ, PAGE_SIZE), (AT_CLKTCK, CLOCK_TICKS)]
         if program.phdr_vaddr is not None:
             pairs += [(AT_PHDR, program.phdr_vaddr), (AT_PHENT, _PHENT_BYTES)]
             pairs += [(AT_PHNUM, program.phnum)]

@@ -31,6 +31,7 @@ from harness.mmu_spec import walk
 from harness.monitors.frames import FrameLedger, LedgerError
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.fault import FaultKind
+from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
@@ -154,6 +155,16 @@ class Machine:
             self.kernel.attach(self.cpu)
         else:
             self.kernel.start_kernel(self.cpu)
+        if self.kernel.vsyscall:
+            self._sysenter_setup(self.kernel.vsyscall)
+
+    def _sysenter_setup(self, vsyscall: VsyscallPage) -> None:
+        """What programs find in the page depends on the CPU, which then is told where to enter."""
+        sep = self.kernel.config.features.sep
+        page = guest_path("sysenter" if sep else "int80", "vsyscall")
+        vsyscall.load(page.read_bytes())
+        if sep:
+            self.call("enable_sep_cpu")
 
     # -- running -----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.init_task import init_task
+from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
@@ -57,6 +58,7 @@ class Kernel:
         self.ram = self.image.ram
         self.statics = self.image.statics
         self.started = False
+        self.vsyscall: VsyscallPage | None = None
         self.tables = PageTables(self.image)
         self.bootmem = self.release.bootmem(self.image)
         self.layout = self.release.layout(self.image, self.bootmem)
@@ -107,6 +109,7 @@ class Kernel:
             ("page_cache_init", self._page_cache_init),
             ("kmem_cpucache_init", lambda: self.slab.kmem_cpucache_init()),
             ("check_bugs", self._check_bugs),
+            ("sysenter_setup", self._sysenter_setup),
             ("do_initcalls", lambda: self.release.do_initcalls(self)),
         ]
         for name, step in steps:
@@ -190,6 +193,10 @@ class Kernel:
         if self.config.features.fxsr:
             self.paging.set_in_cr4(X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT)
 
+    def _sysenter_setup(self) -> None:
+        """The page through which programs enter the kernel, in a release that has one."""
+        self.vsyscall = self.release.vsyscall(self)
+
     def prepare_secondary(self) -> None:
         """Before a CPU joins: it turns paging on at a low address, so low memory is mapped there
         again, until :meth:`attach`."""
@@ -203,7 +210,8 @@ class Kernel:
     def kernel_mappings(self) -> list[KernelMapping]:
         """What the kernel means its part of the address space to be, from its records."""
         booted = kernel_mappings(self.image, fixed_addresses(self.config))
-        return [*booted, *self.highmem.mappings()]
+        vsyscall = [self.vsyscall.mapping()] if self.vsyscall else []
+        return [*booted, *vsyscall, *self.highmem.mappings()]
 
 
 def boot(config: KernelConfig | None = None) -> Kernel:

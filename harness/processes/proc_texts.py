@@ -56,8 +56,11 @@ class ProcTexts:
         return process
 
     def _maps(self, pid: int) -> bytes:
-        mm = self._process(pid).mm
-        return maps_text(self._linux.kernel.spaces.areas, mm).encode("latin-1") if mm else b""
+        mm, kernel = self._process(pid).mm, self._linux.kernel
+        if not mm:
+            return b""
+        gate = kernel.vsyscall.vaddr if kernel.vsyscall else 0
+        return maps_text(kernel.spaces.areas, mm, gate).encode("latin-1")
 
     def _cmdline(self, pid: int) -> bytes:
         """The arguments, wherever they lie and whatever the program made of them since.

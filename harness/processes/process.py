@@ -197,6 +197,12 @@ class Process:
         return self.system.kernel.config.features.fxsr
 
     @property
+    def sigreturn_addresses(self) -> tuple[int, int] | None:
+        """Where its handlers return to: the vsyscall page, in a release that has one."""
+        vsyscall = self.system.kernel.vsyscall
+        return vsyscall.sigreturn if vsyscall else None
+
+    @property
     def thread_selectors(self) -> Collection[int]:
         """Selectors, for ring 3, of its own descriptors in the GDT."""
         areas = enumerate(self.thread_areas.areas, FIRST_ENTRY)

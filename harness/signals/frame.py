@@ -65,8 +65,12 @@ def _frame_place(process: SignalledProcess, action: Action, size: int) -> int | 
     return place if place >= 0 and place + size <= TASK_SIZE else None
 
 
-def _return_code(action: Action, place: int, offset: int) -> int:
-    return action.restorer if action.flags & SA_RESTORER else place + offset
+def _return_code(process: SignalledProcess, action: Action, retcode: int) -> int:
+    """Where the handler returns to: its own restorer, the kernel's page, or code in the frame."""
+    if action.flags & SA_RESTORER:
+        return action.restorer
+    addresses = process.sigreturn_addresses
+    return addresses[bool(action.flags & SA_SIGINFO)] if addresses else retcode
 
 
 def _plain_frame(process: SignalledProcess, action: Action, signal: int, mask: int) -> Part[bool]:
@@ -74,7 +78,7 @@ def _plain_frame(process: SignalledProcess, action: Action, signal: int, mask: i
     if place is None:
         return False
     frame = Sigframe(
-        pretcode=_return_code(action, place, Sigframe.retcode.offset),
+        pretcode=_return_code(process, action, place + Sigframe.retcode.offset),
         sig=signal,
         sc=_sigcontext(process, place + Sigframe.fpstate.offset, mask),
         fpstate=to_frame(process.fpu_state(), process.has_fxsr),
@@ -94,7 +98,7 @@ def _rt_frame(process: SignalledProcess, action: Action, info: SigInfo, mask: in
         return False
     stack = process.signals.stack
     frame = RtSigframe(
-        pretcode=_return_code(action, place, RtSigframe.retcode.offset),
+        pretcode=_return_code(process, action, place + RtSigframe.retcode.offset),
         sig=info.signo,
         pinfo=place + RtSigframe.info.offset,
         puc=place + RtSigframe.uc.offset,

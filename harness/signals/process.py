@@ -37,6 +37,10 @@ class SignalledProcess(Task, Protocol):
         """Whether its CPU has ``FXSAVE``; else :meth:`fpu_state` is what ``FNSAVE`` writes."""
 
     @property
+    def sigreturn_addresses(self) -> tuple[int, int] | None:
+        """Where its handlers return to, plain and with ``SA_SIGINFO``, unless that is its stack."""
+
+    @property
     def thread_selectors(self) -> Collection[int]:
         """Selectors (ring 3) of its own descriptors in the GDT: any data segment register may
         hold them."""

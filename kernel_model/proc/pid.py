@@ -7,7 +7,7 @@ of it read from the VMAs of an address space.
 
 from typing import Any, Final
 
-from kernel_model.arch_i386.page import PAGE_SHIFT
+from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.structs.mm import (
     VM_EXEC,
@@ -23,8 +23,11 @@ _NAME_COLUMN: Final = 49
 _U32: Final = 0xFFFFFFFF
 
 
-def maps_data(areas: Areas, mm: int) -> list[dict[str, Any]]:
-    """A row for each VMA, by the meaning of its columns."""
+def maps_data(areas: Areas, mm: int, gate: int = 0) -> list[dict[str, Any]]:
+    """A row for each VMA, by the meaning of its columns.
+
+    ``gate`` is the page outside all VMAs that a process may see nevertheless; 0: there is none.
+    """
     rows = []
     for vma in areas.list(mm):
         area = areas.vma(vma)
@@ -40,7 +43,15 @@ def maps_data(areas: Areas, mm: int) -> list[dict[str, Any]]:
                 "path": areas.files.d_path(area.vm_file) if area.vm_file else "",
             }
         )
+    if gate:
+        rows.append(_row(gate, gate + PAGE_SIZE, "---p"))
     return rows
+
+
+def _row(start: int, end: int, permissions: str) -> dict[str, Any]:
+    """A row of what has no file."""
+    nothing = {"offset": 0, "device": 0, "inode": 0, "path": ""}
+    return {"start": start, "end": end, "permissions": permissions} | nothing
 
 
 def _permissions(vm_flags: int) -> str:
@@ -49,10 +60,10 @@ def _permissions(vm_flags: int) -> str:
     return rights + ("s" if vm_flags & VM_MAYSHARE else "p")
 
 
-def maps_text(areas: Areas, mm: int) -> str:
+def maps_text(areas: Areas, mm: int, gate: int = 0) -> str:
     """``/proc/PID/maps``."""
     lines = []
-    for row in maps_data(areas, mm):
+    for row in maps_data(areas, mm, gate):
         major, minor = divmod(row["device"], 256)
         line = (
             f"{row['start']:08x}-{row['end']:08x} {row['permissions']} {row['offset']:08x} "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.layout import Layout
+from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.exec import Exec
 from kernel_model.file_memory import FileMemory
 from kernel_model.fork import Fork
@@ -68,6 +69,10 @@ class Release(ABC):
     @abstractmethod
     def do_initcalls(self, kernel: "Kernel") -> None:
         """What the subsystems do for themselves at the end of the boot."""
+
+    def vsyscall(self, kernel: "Kernel") -> VsyscallPage | None:
+        """The page through which programs enter the kernel."""
+        return None
 
     # -- the kernel's own objects ------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from kernel_model.arch_i386.layout import Layout
 from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
 from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
 from kernel_model.arch_i386.linux_2_6.layout import UniformMemory26
+from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
@@ -53,3 +54,6 @@ class Linux26(Linux24):
 
     def do_initcalls(self, kernel: "Kernel") -> None:
         init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())
+
+    def vsyscall(self, kernel: "Kernel") -> VsyscallPage:
+        return VsyscallPage(kernel.image, kernel.allocator, kernel.tables, kernel.tlb)

@@ -166,6 +166,19 @@ def test_the_program_may_bring_its_own_return_code() -> None:
     assert seen == [code]
 
 
+@pytest.mark.book("4.8", release="2.6")
+@pytest.mark.parametrize("flags", [0, SIGINFO])
+def test_a_kernel_with_a_vsyscall_page_lets_handlers_return_there(flags: int) -> None:
+    ring3, seen = Ring3(), []
+    plain = ring3.program.put(bytes.fromhex("58 b8 77 00 00 00 cd 80"))
+    with_information = ring3.program.put(bytes.fromhex("b8 ad 00 00 00 cd 80 00"))
+    ring3.program.sigreturn_addresses = (plain, with_information)
+    handler = ring3.handler(lambda signal, frame: seen.append(ring3.words(frame, 1)[0]))
+    ring3.set_action(USR1, handler, flags)
+    assert ring3.kill_self(USR1) == 0
+    assert seen == [with_information if flags else plain]
+
+
 @pytest.mark.parametrize("esp", [0, 4, 100, 0x7000000, 0xBFFFFFF0, 0xFFFFFFFC])
 @pytest.mark.parametrize("flags", [0, SIGINFO])
 def test_without_a_stack_the_signal_is_sigsegv(esp: int, flags: int) -> None:

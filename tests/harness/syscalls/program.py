@@ -179,6 +179,7 @@ class Program:
         self.faulted = (0, 0, 0)
         self.parent_process: Program | None = None
         self.has_fxsr = True
+        self.sigreturn_addresses: tuple[int, int] | None = None
         self.thread_selectors: tuple[int, ...] = ()
         self.fpu = fresh_image(has_fxsr=True)
         self.system.programs.append(self)
