@@ -40,6 +40,8 @@ _OPTIONS: Final = (
     ("matrix", "FILE", "write the matrix results as JSON; beside --junitxml if not given"),
     ("report", "FILE", "write every comparison and run of guests as JSON"),
 )
+_ON_A_MACHINE: Final = frozenset({"machine", "run_guest", "diff"})
+"""Fixtures that have the test's machine."""
 _MARKER: Final = (
     'mmu(ram="16M", highmem="4G", ...): the machine of this test, in the words of the options '
     "--mmu-*, or by fields of KernelConfig"
@@ -93,6 +95,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def mmu_machines(request: pytest.FixtureRequest) -> "Machines":
+    """Makes kernels and machines as options, marker and backends have them."""
     from harness.pytest_plugin.machines import Machines
 
     return Machines(request.node)
@@ -106,8 +109,8 @@ def machine(mmu_machines: "Machines") -> "Machine":
 
 @pytest.fixture
 def kernel(request: pytest.FixtureRequest, mmu_machines: "Machines") -> Any:
-    """A booted kernel: that of ``machine`` where a test has both, else one without a CPU."""
-    if "machine" in request.fixturenames or "run_guest" in request.fixturenames:
+    """A booted kernel: that of ``machine`` where a test has one, else one without a CPU."""
+    if not _ON_A_MACHINE.isdisjoint(request.fixturenames):
         return request.getfixturevalue("machine").kernel
     return mmu_machines.kernel()
 

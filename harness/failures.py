@@ -88,6 +88,8 @@ def failure_of(error: BaseException, traceback: TracebackType | None = None) -> 
     )
     if isinstance(error, GuestDied | GuestCrashed) and report is not None:
         lines += ["", *_about_crash(report)]
+    if concerns := getattr(error, "concerns", ""):
+        lines += ["", f"kernel  {concerns}"]
     if calls := _kernel_calls(traceback):
         lines += ["", f"in the kernel: {kernel_functions(calls)}"]
     return Failure(headline, "\n".join(lines))

@@ -30,6 +30,8 @@ Blocks = list[npt.NDArray[np.int64]]
 class FramesInconsistent(MmucheckError):
     """Free lists, bitmaps, ``mem_map`` and the ledger contradict each other."""
 
+    concerns = "__alloc_pages(), rmqueue(), __free_pages_ok(), mm/page_alloc.c (book 6)"
+
 
 def _hold(condition: Any, said: str) -> None:
     """``said`` must be so."""

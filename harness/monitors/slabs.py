@@ -35,6 +35,8 @@ LISTS: Final = ("slabs_full", "slabs_partial", "slabs_free")
 class SlabInconsistent(MmucheckError):
     """What RAM says of a cache or slab contradicts itself, or ``mem_map``."""
 
+    concerns = "kmem_cache_alloc(), kmem_cache_free(), kmem_cache_grow(), mm/slab.c (book 8.1-8.4)"
+
 
 @dataclass(frozen=True)
 class SlabSeen:

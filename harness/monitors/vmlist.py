@@ -32,6 +32,8 @@ VM_IOREMAP, VM_ALLOC = 1, 2
 class VmlistInconsistent(MmucheckError):
     """``vmlist``, the kernel's page tables and ``mem_map`` contradict each other."""
 
+    concerns = "get_vm_area(), vmalloc_area_pages(), vfree(), mm/vmalloc.c (book 7.1-7.3)"
+
 
 @dataclass(frozen=True)
 class AreaSeen:

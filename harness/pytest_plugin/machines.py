@@ -83,7 +83,7 @@ class Comparing:
 
     def __call__(
         self,
-        subject: Machine | BareMachine | None = None,
+        subject: Any = None,
         *,
         expect: Iterable[Maps] | Expectation | None = None,
         absent: Iterable[int] = (),
@@ -91,7 +91,8 @@ class Comparing:
         exhaustive: bool = False,
         check: bool = True,
     ) -> Report:
-        """Compare every reading of ``subject``, the test's ``machine`` if not given.
+        """Compare every reading of ``subject``: a :class:`Machine`, a :class:`BareMachine`, or a
+        booted kernel, which gets a CPU; the test's ``machine`` if not given.
 
         ``expect`` are the translations that a :class:`BareMachine` must have, and no others;
         the CPU is asked about the pages of ``absent`` in any case. ``mm`` is the page directory
@@ -100,6 +101,8 @@ class Comparing:
         seed = self._session.seed
         if subject is None:
             subject = self._request.getfixturevalue("machine")
+        elif not isinstance(subject, Machine | BareMachine):
+            subject = Machine(subject, cpu=self._session.backends.cpu)
         if isinstance(subject, BareMachine):
             listed = _listed(expect, absent)
             report = diff_tables(

@@ -8,6 +8,7 @@ What can fail: a file that cannot be written is told in the terminal.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,12 @@ class TestResults:
         """``result`` is a mapping, or has ``as_json()``; ``kind`` is the word for its type."""
         document = dict(result) if isinstance(result, dict) else result.as_json()
         self._results.append({"kind": kind or type(result).__name__} | document)
+
+    def page(self, path: str | os.PathLike[str], machine: Any) -> None:
+        """Write ``machine`` in pictures to ``path``, as ``mmucheck report`` does."""
+        from harness.report import Report
+
+        Path(path).write_text(Report.of(machine).html(), encoding="utf-8")
 
     def send_with(self, report: pytest.TestReport) -> None:
         """Let ``report`` carry them to the controller."""

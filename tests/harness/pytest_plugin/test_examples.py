@@ -19,7 +19,7 @@ OWN_KERNEL = ROOT / "docs" / "examples" / "own_kernel"
 def readme_block(language: str) -> str:
     """The first block of ``language`` in README's section about pytest."""
     section = (ROOT / "README.md").read_text().partition("\n## In pytest\n")[2]
-    found = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    found = re.search(rf"```{language}[^\n]*\n(.*?)```", section, re.DOTALL)
     assert found is not None
     return found[1]
 

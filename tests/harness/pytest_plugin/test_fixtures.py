@@ -7,7 +7,15 @@ import sys
 import pytest
 
 from harness.guests import guest_path
-from tests.harness.pytest_plugin.running import PLUGIN, STRICT, plant, results_of, run, text_of
+from tests.harness.pytest_plugin.running import (
+    PLUGIN,
+    STRICT,
+    plant,
+    results_of,
+    run,
+    run_apart,
+    text_of,
+)
 
 pytest_plugins = ["pytester"]
 HELLO = guest_path("hello")
@@ -41,8 +49,19 @@ def test_every_fixture(pytester: pytest.Pytester) -> None:
             def test_both(self, kernel):
                 assert (kernel.config.ram, kernel.config.cpu_model) == (24 << 20, "486")
 
-        def test_diff(diff, mmu_report):
+        @pytest.mark.mmu(highmem="none")
+        def test_of_one_kernel(mmu_machines, diff):
+            kernel = mmu_machines.kernel()
+            assert kernel.vmalloc.vmalloc(5000)
+            diff(kernel)
+            assert type(kernel.processor).__name__ == "UnicornCpu"
+
+        def test_kernel_under_diff(kernel, machine, diff):
+            assert kernel is machine.kernel
+
+        def test_diff(diff, kernel, mmu_report):
             report = diff()
+            assert kernel.processor.ram is kernel.ram
             assert report.ok and "16 MiB" in report.subject
             mmu_report.add({{"mine": 1}}, "note")
 
@@ -54,10 +73,16 @@ def test_every_fixture(pytester: pytest.Pytester) -> None:
         """
     )
     result = run(pytester, "--mmu-ram", "16M", "--mmu-report", "all.json")
-    result.assert_outcomes(passed=7)
-    result.stdout.fnmatch_lines(["mmucheck: 2 comparisons of 2,097,152 pages, all agree; 1 run *"])
+    result.assert_outcomes(passed=9)
+    result.stdout.fnmatch_lines(["mmucheck: 3 comparisons of 3,145,728 pages, all agree; 1 run *"])
     found = results_of(pytester.path / "all.json")
-    assert sorted(result["kind"] for result in found) == ["GuestRun", "Report", "Report", "note"]
+    assert sorted(result["kind"] for result in found) == [
+        "GuestRun",
+        "Report",
+        "Report",
+        "Report",
+        "note",
+    ]
     assert all(result.get("ok", True) for result in found)
 
 
@@ -140,7 +165,7 @@ def test_a_project_that_does_not_use_it(pytester: pytest.Pytester) -> None:
     )
     result = run(pytester)
     result.assert_outcomes(passed=1, failed=1)
-    assert "mmucheck" not in text_of(result)
+    assert "mmucheck:" not in text_of(result)
     assert "assert not 'at all'" in text_of(result)
 
 
@@ -187,6 +212,21 @@ def test_a_kernel_and_a_cpu_of_the_users(pytester: pytest.Pytester) -> None:
     )
     backends = [f"--mmu-backend=planted_backends:{name}" for name in ("Honest", "DeafCpu")]
     run(pytester, *backends).assert_outcomes(passed=1)
+
+
+@pytest.mark.slow
+def test_a_page_of_pictures(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_page(machine, mmu_report): mmu_report.page('m.html', machine)")
+    run_apart(pytester, "--mmu-ram", "16M").assert_outcomes(passed=1)
+    page = (pytester.path / "m.html").read_text()
+    assert "buddy" in page
+    assert "<svg" in page
+
+
+def test_usage_under_xdist(pytester: pytest.Pytester) -> None:
+    result = run(pytester, "-n", "2", "--mmu-highmem", "1G")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--mmu-highmem 1G: one of none, 4G, 64G" in "\n".join(result.errlines)
 
 
 def test_a_guest_that_may_die(pytester: pytest.Pytester) -> None:

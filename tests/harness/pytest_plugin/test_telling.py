@@ -115,6 +115,14 @@ def test_a_bug_of_the_kernel(pytester: pytest.Pytester) -> None:
 
         def test_ring_0(machine):
             machine.call(0x10)
+
+        def test_census(kernel):
+            from harness.monitors.slabs import slab_census
+            cache = kernel.slab.find("size-64")
+            kernel.slab.kmalloc(64, 0x1F0)
+            flags = kernel.image.structs.kmem_cache_t.offset("growing")
+            kernel.ram.words[cache.vaddr - 0xC0000000 + flags >> 2] += 1
+            slab_census(kernel)
         """
     )
     text = text_of(run(pytester, "--mmu-ram", "16M"))
@@ -122,6 +130,8 @@ def test_a_bug_of_the_kernel(pytester: pytest.Pytester) -> None:
     assert "in the kernel: free_pages" in text
     assert "mm/page_alloc.c" in text
     assert "#PF at 0x00000010, error code 0 (ring 0)" in text
+    assert "cache size-64: it is growing" in text
+    assert "kernel  kmem_cache_alloc(), kmem_cache_free()" in text
     assert not any(words in text.replace("kernel_model", "") for words in OUR_CODE[:3])
 
 
