@@ -17,6 +17,7 @@ import numpy as np
 from harness.concerned import MANUAL, section_of_case
 from harness.conformance import layout
 from harness.conformance.cases import CASE, Cases
+from harness.conformance.divergences import DIVERGENCES
 from harness.conformance.flags import ACCESSES, MODES, RINGS
 from harness.conformance.matrix import CpuResult, run_part
 from harness.conformance.subject import Subject
@@ -145,7 +146,7 @@ def _of_one_cpu(parts: list[dict[str, Any]]) -> dict[str, Any]:
         "ok": all(part["ok"] for part in parts),
         **{key: sum(part[key] for part in parts) for key in summed},
         "modes": modes,
-        "known_divergences": list(known.values()),
+        "known_divergences": [known[e.name] for e in DIVERGENCES if e.name in known],
         "findings": [finding for part in parts for finding in part["findings"]],
         "failing_cases": [case for part in parts for case in part["failing_cases"]],
     }
