@@ -10,7 +10,7 @@ A constructor leaves an object as its cache keeps it while it is free: zero, wit
 and semaphores that one may take.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,10 +28,10 @@ from kernel_model.mm.slab.objects import Constructor
 from kernel_model.structs import Structs
 
 PATH_MAX: Final = 4096
-_INODE_LISTS: Final = (
+INODE_LISTS: Final = (
     *("i_hash", "i_dentry", "i_dirty_buffers", "i_dirty_data_buffers", "i_devices"),
 )
-_PAGE_LISTS: Final = ("clean_pages", "dirty_pages", "locked_pages")
+PAGE_LISTS: Final = ("clean_pages", "dirty_pages", "locked_pages")
 _SIGACTIONS: Final = 64 * 20
 _SIGINFO: Final = 128
 
@@ -49,7 +49,7 @@ class KernelCache:
     flags: int = SLAB_HWCACHE_ALIGN
 
 
-def _construction(flags: int) -> bool:
+def construction(flags: int) -> bool:
     """Whether a constructor is to construct, not to verify."""
     return flags & (SLAB_CTOR_VERIFY | SLAB_CTOR_CONSTRUCTOR) == SLAB_CTOR_CONSTRUCTOR
 
@@ -60,7 +60,7 @@ def init_buffer_head(image: KernelImage) -> Constructor:
     wait = _BUFFER_HEAD_WAIT + image.structs.wait_queue_head_t.offset("task_list")
 
     def construct(objp: int, _cachep: int, flags: int) -> None:
-        if _construction(flags):
+        if construction(flags):
             image.ram.fill(virt_to_phys(objp), size)
             Lists(image.ram).init(objp + wait)
 
@@ -73,13 +73,13 @@ def init_once(image: KernelImage) -> Constructor:
     kind, lists = structs.inode, Lists(image.ram)
     task_list = structs.wait_queue_head_t.offset("task_list")
     wait = structs.semaphore.offset("wait") + task_list
-    heads = [kind.offset(name) for name in _INODE_LISTS]
-    heads += [kind.offset("i_data") + structs.address_space.offset(name) for name in _PAGE_LISTS]
+    heads = [kind.offset(name) for name in INODE_LISTS]
+    heads += [kind.offset("i_data") + structs.address_space.offset(name) for name in PAGE_LISTS]
     heads += [kind.offset("i_wait") + task_list]
     heads += [kind.offset(name) + wait for name in ("i_sem", "i_zombie")]
 
     def construct(objp: int, _cachep: int, flags: int) -> None:
-        if _construction(flags):
+        if construction(flags):
             image.ram.fill(virt_to_phys(objp), kind.size)
             for head in heads:
                 lists.init(objp + head)
@@ -115,9 +115,11 @@ CACHES: Final = (
 does not look into them."""
 
 
-def proc_caches_init(image: KernelImage, slab: Slab) -> None:
+def proc_caches_init(
+    image: KernelImage, slab: Slab, caches: Sequence[KernelCache] = CACHES
+) -> None:
     """Create those that are missing, and point to each."""
-    for wanted in CACHES:
+    for wanted in caches:
         cache = slab.find(wanted.name)
         cachep = cache.vaddr if cache else _create(image, slab, wanted)
         if not cachep:

@@ -12,7 +12,7 @@ from harness.commands.output import Output
 from kernel_model.errors import BadInput
 from kernel_model.kernel import Kernel
 from kernel_model.kernel import boot as boot_kernel
-from kernel_model.proc import PROC_FILES
+from kernel_model.proc import ALL_NAMES, proc_files
 
 _E820_TYPES: Final = {1: "usable", 2: "reserved", 3: "ACPI data", 4: "ACPI NVS"}
 
@@ -30,13 +30,19 @@ def _mappings(kernel: Kernel) -> Iterable[str]:
 
 
 def _proc(name: str) -> Callable[[Kernel], Iterable[str]]:
-    return lambda kernel: PROC_FILES[name].text(kernel).splitlines()
+    def lines(kernel: Kernel) -> Iterable[str]:
+        files = proc_files(kernel)
+        if name not in files:
+            raise BadInput(f"--show {name}: Linux {kernel.config.release} has no such file")
+        return files[name].text(kernel).splitlines()
+
+    return lines
 
 
 SHOWN: Final[dict[str, Callable[[Kernel], Iterable[str]]]] = {
     "e820": _e820,
     "mappings": _mappings,
-    **{name: _proc(name) for name in PROC_FILES},
+    **{name: _proc(name) for name in ALL_NAMES},
 }
 """What ``--show`` knows, by name: functions that give lines."""
 
@@ -59,6 +65,7 @@ def boot(
     - `mmucheck boot --show e820 --show mappings`
     - `mmucheck boot --ram 1G --highmem 4G --show meminfo --show zoneinfo`
     - `mmucheck boot --ram 4G --highmem 64G --json boot.json`
+    - `mmucheck boot --kernel 2.6 --cpus 2 --show zoneinfo --show vmstat`
     """
     names = show or []
     for name in names:
@@ -76,7 +83,7 @@ def boot(
             "config": asdict(kernel.config),
             "log": kernel.log.splitlines(),
             "show": texts,
-            "data": {n: PROC_FILES[n].data(kernel) for n in names if n in PROC_FILES},
+            "data": {n: file.data(kernel) for n, file in proc_files(kernel).items() if n in names},
         }
     )
     return 0

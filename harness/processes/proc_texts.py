@@ -13,7 +13,7 @@ from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
 from harness.vfs.open_file import OpenFile
 from kernel_model.arch_i386.page import PAGE_SIZE
-from kernel_model.proc import PROC_FILES
+from kernel_model.proc import proc_files
 from kernel_model.proc.pid import maps_text, status_text
 from kernel_model.structs.sched import RLIMIT_RSS
 
@@ -39,7 +39,7 @@ class ProcTexts:
     def __init__(self, linux: "Linux") -> None:
         self._linux = linux
         proc = linux.files.proc
-        for name, file in PROC_FILES.items():
+        for name, file in proc_files(linux.kernel).items():
             proc.texts[name.encode()] = lambda file=file: file.text(linux.kernel).encode()  # type: ignore[misc]
         proc.process_texts |= {
             b"maps": self._maps,

@@ -61,12 +61,11 @@ class Bootmem:
     """The allocator over all nodes on ``pgdat_list``. Pointers are kernel virtual addresses."""
 
     LINES = BugLines(86, 92, 95, 97, 119, 121, 135, 162, 165)
-    NODE_NEXT = "node_next"
-    """Links the nodes of ``pgdat_list``."""
 
     def __init__(self, image: KernelImage) -> None:
         self._image = image
         self._statics = image.statics
+        self._node_next = image.constants.fields.node_next
         self.phase = "reset"
         self.calls: list[BootmemCall] = []
         """Every call made so far: the boot log."""
@@ -95,7 +94,7 @@ class Bootmem:
             yield pgdat
             seen.add(pgdat)
             node = self._image.at(self._image.structs.pg_data_t, pgdat)
-            pgdat = int(getattr(node, self.NODE_NEXT))
+            pgdat = int(getattr(node, self._node_next))
 
     def bitmap(self, bdata: Any) -> Bitmap:
         """The boot map of a node; bit 0 is the frame at ``node_boot_start``."""
@@ -109,7 +108,7 @@ class Bootmem:
         node = self._image.at(self._image.structs.pg_data_t, pgdat)
         bdata = self.node(pgdat)
         mapsize = ((end - start + 7) // 8 + 3) & ~3
-        setattr(node, self.NODE_NEXT, self._statics.pgdat_list)
+        setattr(node, self._node_next, self._statics.pgdat_list)
         self._statics.pgdat_list = pgdat
         bdata.node_bootmem_map = phys_to_virt(mapstart << PAGE_SHIFT)
         bdata.node_boot_start = start << PAGE_SHIFT

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.page import PAGE_OFFSET, phys_to_virt, virt_to_phys
 from kernel_model.bitops import Bitmap
 from kernel_model.image import KernelImage
 from kernel_model.mm.page_flags import MACROS, FlagOperation
@@ -28,26 +28,20 @@ class MemMap:
     """The array of ``struct page``, and the words of one entry that inner loops touch.
 
     Every fault and every freed page asks a dozen of these questions, so none asks another one.
-    Fields that the releases call differently are named by the class.
     """
 
-    LINKS = "list"
-    """Links the free blocks of an order; a page of slabs notes its cache and slab there."""
-    COUNT = "count"
-    PRIVATE = "buffers"
-    """What a file system hangs on a page."""
-
     def __init__(self, image: KernelImage) -> None:
-        page, flags = image.structs.page, image.constants.page_flags
+        page, names = image.structs.page, image.constants.fields
+        flags = image.constants.page_flags
         self._ram = image.ram
         self.words = image.ram.words
         self._mem_map = virt_to_phys(image.symbol("mem_map")) >> 2
         self.page_bytes = page.size
-        self.list_word = page.word(self.LINKS)
-        self.count_word = page.word(self.COUNT)
+        self.list_word = page.word(names.page_links)
+        self.count_word = page.word(names.page_count)
         self.flags_word = page.word("flags")
         self.index_word = page.word("index")
-        self.buffers_word = page.word(self.PRIVATE)
+        self.buffers_word = page.word(names.page_private)
         self.mapping_word = page.word("mapping")
         self._reserved = 1 << flags.reserved
         self.zone_shift = flags.zone_shift
@@ -125,26 +119,28 @@ class MemMap:
 class Zone:
     """One ``zone_t`` at a kernel virtual address."""
 
-    LINKS = MemMap.LINKS
-    """The field of ``struct page`` that links free blocks."""
-
     def __init__(self, image: KernelImage, vaddr: int) -> None:
         self.vaddr = vaddr
         self.view: Any = image.at(image.structs.zone_t, vaddr)
         self._image = image
-        kind = image.structs.zone_t
+        kind, self._names = image.structs.zone_t, image.constants.fields
         self._words = image.ram.words
         self._base = virt_to_phys(vaddr) >> 2
         self.free_pages_word = self._base + kind.word("free_pages")
         self._free_area = self._base + kind.word("free_area")
         self._area_words = image.structs.free_area_t.size >> 2
-        self._link = image.structs.page.offset(self.LINKS)
+        self._link = image.structs.page.offset(self._names.page_links)
         self._orders = image.constants.max_order
 
     @property
     def name(self) -> str:
         """``DMA``, ``Normal`` or ``HighMem``."""
-        return ZONE_NAMES[self.number % MAX_NR_ZONES]
+        return ZONE_NAMES[self.index]
+
+    @property
+    def index(self) -> int:
+        """``zone_idx()``: which zone of its node it is."""
+        return (self.vaddr - int(self.view.zone_pgdat)) // self._image.structs.zone_t.size
 
     @property
     def number(self) -> int:
@@ -154,16 +150,16 @@ class Zone:
     @property
     def size(self) -> int:
         """Frames from the first to the last, holes included."""
-        return int(self.view.size)
+        return int(getattr(self.view, self._names.zone_size))
 
     @property
     def present_pages(self) -> int:
         """Frames that exist; 2.4 counts its holes too."""
-        return self.size
+        return int(getattr(self.view, self._names.zone_present))
 
     @property
     def start_pfn(self) -> int:
-        return int(self.view.zone_start_paddr) >> PAGE_SHIFT
+        return int(getattr(self.view, self._names.zone_start)) >> self._names.zone_start_shift
 
     @property
     def free_pages(self) -> int:
@@ -204,4 +200,4 @@ def for_each_zone(image: KernelImage) -> Iterator[Zone]:
             zone = Zone(image, pgdat + index * image.structs.zone_t.size)
             if zone.size:
                 yield zone
-        pgdat = node.node_next
+        pgdat = int(getattr(node, image.constants.fields.node_next))

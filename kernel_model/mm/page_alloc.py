@@ -11,7 +11,7 @@ count; an allocation that cannot be served returns 0, the kernel's NULL.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from kernel_model.arch_i386.page import (
@@ -48,11 +48,6 @@ class BadFrame(KernelBug):
 class PageAllocator(ABC):
     """The allocator over all zones of the machine. Pages are ``struct page *``, 0 is NULL."""
 
-    NODE_NEXT = "node_next"
-    """Links the nodes of ``pgdat_list``."""
-    ZONE_FRAMES = "size"
-    """Frames of a zone, by which it can be told whether it has any."""
-
     pressure: Any
     """The rest of the kernel, as an allocation that finds little memory sees it; each release asks
     it other questions."""
@@ -68,13 +63,14 @@ class PageAllocator(ABC):
         self._gfp = image.constants.gfp
         self._max_order = image.constants.max_order
         task, zone, node = image.structs.task_struct, image.structs.zone_t, image.structs.pg_data_t
+        names = image.constants.fields
         self._flags_word = task.word("flags")
         self._zone_table = virt_to_phys(image.symbol("zone_table")) >> 2
         self._contig_page_data = image.symbol("contig_page_data")
         self._zonelists = node.offset("node_zonelists")
-        self._zone_bytes, self._zone_size = zone.size, zone.word(self.ZONE_FRAMES)
+        self._zone_bytes, self._zone_size = zone.size, zone.word(names.zone_size)
         self._zone_free_pages = zone.word("free_pages")
-        self._node_next = node.word(self.NODE_NEXT)
+        self._node_next = node.word(names.node_next)
 
     @abstractmethod
     def zone(self, vaddr: int) -> Zone:
@@ -158,6 +154,10 @@ class PageAllocator(ABC):
     def get_dma_pages(self, gfp_mask: int, order: int) -> int:
         """``__get_dma_pages()``: below 16 MiB."""
         return self.get_free_pages(gfp_mask | self._gfp.dma, order)
+
+    def cpu_free_pages(self, zone: Zone) -> Iterable[int]:
+        """The free frames of a zone that CPUs keep on lists of their own: none in 2.4."""
+        return ()
 
     # -- freeing -----------------------------------------------------------------------------
 

@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kernel_model.kernel import Kernel
-from kernel_model.proc import buddyinfo, iomem, meminfo, pagetypeinfo, slabinfo, zoneinfo
+from kernel_model.proc import (
+    buddyinfo,
+    iomem,
+    linux_2_6,
+    meminfo,
+    pagetypeinfo,
+    slabinfo,
+    zoneinfo,
+)
 
-__all__ = ["PROC_FILES", "ProcFile"]
+__all__ = ["ALL_NAMES", "PROC_FILES", "ProcFile", "proc_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +39,16 @@ PROC_FILES: Final[dict[str, ProcFile]] = {
     "slabinfo": ProcFile(slabinfo.text, slabinfo.data),
     "iomem": ProcFile(iomem.text, iomem.data),
 }
+"""Those of 2.4."""
+PROC_FILES_2_6: Final = PROC_FILES | {
+    "meminfo": ProcFile(linux_2_6.meminfo_text, linux_2_6.meminfo_data),
+    "vmstat": ProcFile(linux_2_6.vmstat_text, linux_2_6.vmstat_data),
+}
+_RELEASES: Final = {"2.4": PROC_FILES, "2.6": PROC_FILES_2_6}
+ALL_NAMES: Final = tuple(PROC_FILES_2_6)
+"""Every name that some release has."""
+
+
+def proc_files(kernel: Kernel) -> dict[str, ProcFile]:
+    """The files of a kernel's release, by name."""
+    return _RELEASES[kernel.config.release]

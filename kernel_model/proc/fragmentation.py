@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, virt_to_phys
 from kernel_model.kernel import Kernel
 from kernel_model.mm.mmzone import Zone, for_each_zone
-from kernel_model.structs.mmzone import MAX_ORDER
 
 
 def unusable_index(free_blocks: Sequence[int], order: int) -> float:
@@ -66,14 +65,17 @@ def internal_slack(kernel: Kernel) -> dict[int, Slack]:
     entry = kernel.image.structs.page.size
     for pgdat in kernel.allocator.pgdats():
         node = kernel.image.at(kernel.image.structs.pg_data_t, pgdat)
-        end = virt_to_phys(int(node.node_mem_map)) + int(node.node_size) * entry
+        frames = int(getattr(node, kernel.image.constants.fields.node_size))
+        end = virt_to_phys(int(node.node_mem_map)) + frames * entry
         add(end, Slack(mem_map=entry))
         boot = kernel.bootmem.node(pgdat)
         if boot.last_offset:
             last_page = int(boot.node_boot_start) + int(boot.last_pos) * PAGE_SIZE
             add(last_page, Slack(boot_page=PAGE_SIZE - int(boot.last_offset)))
+    if not kernel.image.constants.has_bitmaps:
+        return lost
     for zone in for_each_zone(kernel.image):
-        for order in range(MAX_ORDER - 1):
+        for order in range(kernel.image.constants.max_order - 1):
             bitmap = virt_to_phys(int(zone.view.free_area[order].map))
             add(bitmap, Slack(bitmaps=_bitmap_slack(zone, order)))
     return lost

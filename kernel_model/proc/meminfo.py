@@ -46,7 +46,7 @@ def read(kernel: Kernel) -> MemInfo:
     total, total_high = int(statics.totalram_pages), int(statics.totalhigh_pages)
     free, free_high = allocator.nr_free_pages(), allocator.nr_free_highpages()
     swap_cached = int(statics.swapper_space.nrpages)
-    swap_total, swap_free = _swap(kernel)
+    swap_total, swap_free = swap_pages(kernel)
     return MemInfo(
         mem_total=total,
         mem_free=free,
@@ -65,7 +65,7 @@ def read(kernel: Kernel) -> MemInfo:
     )
 
 
-def _swap(kernel: Kernel) -> tuple[int, int]:
+def swap_pages(kernel: Kernel) -> tuple[int, int]:
     """Pages of swap in all and free ones.
 
     An area that is being switched off counts with what still lies in it, as if that were free.

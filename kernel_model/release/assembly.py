@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class Release(ABC):
     """One release. Its methods build a part each, and keep nothing."""
 
-    last_step: ClassVar[str] = ""
-    """The step of the boot behind which this release has no parts yet; empty: it has all."""
+    missing_steps: ClassVar[frozenset[str]] = frozenset()
+    """The steps of the boot for which this release has no parts yet."""
 
     # -- memory ----------------------------------------------------------------------------------
 

@@ -106,9 +106,34 @@ class PageFlags:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldNames:
+    """What the releases call the fields of nodes, zones and frames that both have."""
+
+    node_next: str = "node_next"
+    """Links the nodes of ``pgdat_list``."""
+    node_size: str = "node_size"
+    """Frames of a node, holes included."""
+    zone_size: str = "size"
+    """Frames of a zone, holes included."""
+    zone_present: str = "size"
+    """Those that exist. 2.4 counts its holes, too."""
+    zone_start: str = "zone_start_paddr"
+    """Where a zone begins, and by how many bits that must be shifted to be a PFN."""
+    zone_start_shift: int = 12
+    page_links: str = "list"
+    """Links the free blocks of an order."""
+    page_count: str = "count"
+    page_private: str = "buffers"
+    """What a file system hangs on a page."""
+
+
+@dataclass(frozen=True, slots=True)
 class Constants:
     """All of them, for one release."""
 
+    fields: FieldNames
+    has_bitmaps: bool
+    """Whether a bit for each pair of buddies says how they stand."""
     max_order: int
     """Orders of the buddy allocator: blocks of 2**0 to 2**(max_order - 1) frames."""
     gfp: Gfp
@@ -116,6 +141,8 @@ class Constants:
 
 
 LINUX_2_4: Final = Constants(
+    fields=FieldNames(),
+    has_bitmaps=True,
     max_order=10,
     gfp=Gfp(highio=0x80, fs=0x100, kernel_is_high=True),
     page_flags=PageFlags(
@@ -123,6 +150,18 @@ LINUX_2_4: Final = Constants(
     ),
 )
 LINUX_2_6: Final = Constants(
+    fields=FieldNames(
+        node_next="pgdat_next",
+        node_size="node_spanned_pages",
+        zone_size="spanned_pages",
+        zone_present="present_pages",
+        zone_start="zone_start_pfn",
+        zone_start_shift=0,
+        page_links="lru",
+        page_count="_count",
+        page_private="private",
+    ),
+    has_bitmaps=False,
     max_order=11,
     gfp=Gfp(
         zonemask=0x03,

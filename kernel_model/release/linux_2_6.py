@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux 2.6.11, put together from its parts.
 
-Parts that 2.6 does not have yet are those of 2.4; the boot stops at :attr:`Linux26.last_step`,
-behind which they would not work.
+Parts that 2.6 does not have yet are those of 2.4 where they work; the boot leaves
+:attr:`Linux26.missing_steps` out.
 """
 
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -13,12 +13,16 @@ from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
 from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
 from kernel_model.arch_i386.linux_2_6.layout import UniformMemory26
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
+from kernel_model.caches import proc_caches_init
 from kernel_model.image import KernelImage
+from kernel_model.linux_2_6.caches import CACHES
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
 from kernel_model.mm.linux_2_6.watermarks import init_per_zone_pages_min
+from kernel_model.mm.slab import Slab
+from kernel_model.mm.slab.linux_2_6 import Slab26
 from kernel_model.mm.vmalloc import VmallocRange
 from kernel_model.mm.vmalloc import linux_2_6 as vmalloc
 from kernel_model.release.linux_2_4 import Linux24
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 class Linux26(Linux24):
     """Which class is which part of a 2.6 kernel."""
 
-    last_step: ClassVar[str] = "mem_init"
+    missing_steps: ClassVar[frozenset[str]] = frozenset({"page_cache_init"})
     vmalloc_class: ClassVar[type[VmallocRange]] = vmalloc.Vmalloc
 
     def bootmem(self, image: KernelImage) -> Bootmem:
@@ -51,6 +55,15 @@ class Linux26(Linux24):
 
     def mem_init(self, kernel: "Kernel") -> None:
         MemInit26(kernel.image, kernel.layout, kernel.allocator).mem_init()
+
+    def slab(self, kernel: "Kernel") -> Slab:
+        allocator, online = kernel.allocator, kernel.config.nr_cpus
+        slab = Slab26(kernel.image, allocator.memmap, allocator, online)
+        slab.start(int(kernel.statics.num_physpages))
+        return slab
+
+    def proc_caches_init(self, kernel: "Kernel") -> None:
+        proc_caches_init(kernel.image, kernel.slab, CACHES)
 
     def do_initcalls(self, kernel: "Kernel") -> None:
         init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())

@@ -121,9 +121,9 @@ class Structs:
     pte_chain: CType
     vm_area_shared: CType
     radix_tree_root: CType
+    radix_tree_node: CType
     page_address_map: CType
     page_address_slot: CType
-    radix_tree_node: CType
     vm_list_struct: CType
 
     def __init__(self, abi: Abi) -> None:

@@ -26,7 +26,6 @@ class LastSuccessBootmem(Bootmem):
 
     LINES = BugLines(91, 92, 93, 94, 116, 117, 130, 157, 159)
     NO_SUCH_FRAME = 213
-    NODE_NEXT = "pgdat_next"
 
     def _report_twice(self, first: int, twice: int) -> None:
         """Only a kernel built with CONFIG_DEBUG_BOOTMEM says so."""

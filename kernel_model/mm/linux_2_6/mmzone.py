@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.image import KernelImage
-from kernel_model.mm.mmzone import ZONE_NAMES, MemMap, Zone
+from kernel_model.mm.mmzone import MemMap, Zone
 from kernel_model.structs.mmzone import MAX_NR_ZONES
 
 _WORD: Final = 0xFFFFFFFF
@@ -23,10 +23,6 @@ COLD: Final = 1
 
 class MemMap26(MemMap):
     """:class:`MemMap` with the fields of 2.6."""
-
-    LINKS = "lru"
-    COUNT = "_count"
-    PRIVATE = "private"
 
     def __init__(self, image: KernelImage) -> None:
         super().__init__(image)
@@ -102,8 +98,6 @@ class PerCpuPages:
 class Zone26(Zone):
     """One ``struct zone``."""
 
-    LINKS = MemMap26.LINKS
-
     def __init__(self, image: KernelImage, vaddr: int) -> None:
         super().__init__(image, vaddr)
         structs = image.structs
@@ -116,29 +110,6 @@ class Zone26(Zone):
             for at in sets
         ]
         """For each CPU its lists of hot and of cold frames."""
-
-    @property
-    def index(self) -> int:
-        """``zone_idx()``: which zone of its node it is."""
-        return self.number & (1 << ZONES_SHIFT) - 1
-
-    @property
-    def name(self) -> str:
-        return ZONE_NAMES[self.index]
-
-    @property
-    def size(self) -> int:
-        """Frames from the first to the last, holes included: ``spanned_pages``."""
-        return int(self.view.spanned_pages)
-
-    @property
-    def present_pages(self) -> int:
-        """Frames that exist."""
-        return int(self.view.present_pages)
-
-    @property
-    def start_pfn(self) -> int:
-        return int(self.view.zone_start_pfn)
 
     def nr_free(self, order: int) -> int:
         """How many free blocks of ``order`` the zone says that it has."""

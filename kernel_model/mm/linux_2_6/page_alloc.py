@@ -10,7 +10,7 @@ What can fail: as in :mod:`kernel_model.mm.page_alloc`; an allocation that the r
 retry for ever raises :class:`~kernel_model.errors.EndlessLoop`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,8 +20,9 @@ from kernel_model.image import KernelImage
 from kernel_model.mm.gfp import PF_MEMALLOC, PF_MEMDIE
 from kernel_model.mm.linux_2_6.buddy import NOBODY, Buddy26
 from kernel_model.mm.linux_2_6.lru import ZoneLru
-from kernel_model.mm.linux_2_6.mmzone import COLD, HOT, MemMap26
+from kernel_model.mm.linux_2_6.mmzone import COLD, HOT, MemMap26, Zone26
 from kernel_model.mm.linux_2_6.page_state import ZONE_SUFFIXES, PageState
+from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.page_alloc import PageAllocator
 
 _HIGHEST_RETRIED_ORDER: Final = 3
@@ -80,9 +81,6 @@ class Request:
 
 class PageAllocator26(PageAllocator):
     """The allocator of 2.6 over all zones of the machine."""
-
-    NODE_NEXT = "pgdat_next"
-    ZONE_FRAMES = "spanned_pages"
 
     memmap: MemMap26
     lru: ZoneLru
@@ -410,6 +408,11 @@ class PageAllocator26(PageAllocator):
                 zone = self.zone(vaddr)
                 for pcp in zone.pagesets[cpu]:
                     pcp.count -= zone.free_pages_bulk(pcp, pcp.count)
+
+    def cpu_free_pages(self, zone: Zone) -> Iterator[int]:
+        for lists in Zone26(self._image, zone.vaddr).pagesets:
+            for pcp in lists:
+                yield from pcp.pages()
 
     def nr_free_pagecache_pages(self) -> int:
         """Frames that the page cache may use, above the high marks of their zones."""

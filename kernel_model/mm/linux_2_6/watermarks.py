@@ -24,11 +24,14 @@ HIGHMEM_PAGES_MIN: Final = (32, 128)
 """High memory needs no reserve, but reclaim works in such batches."""
 LOWMEM_RESERVE_RATIO: Final = (256, 32)
 DEFAULT_MIN_FREE_KBYTES: Final = 1024
+DEFAULT_OVERCOMMIT_RATIO: Final = 50
+"""Percent of RAM that may be promised besides swap, when promises are kept."""
 
 
 def init_statics(image: KernelImage) -> None:
     """What the image of the kernel begins with."""
     image.statics.min_free_kbytes = DEFAULT_MIN_FREE_KBYTES
+    image.statics.sysctl_overcommit_ratio = DEFAULT_OVERCOMMIT_RATIO
     for index, ratio in enumerate(LOWMEM_RESERVE_RATIO):
         image.statics.sysctl_lowmem_reserve_ratio[index] = ratio
 
