@@ -199,13 +199,14 @@ class VmaMachine(vma.VmaMachine):
         heap = ObjectHeap()
         files = TreeFiles(self.image, heap)
         self.files = RecordedTreeFiles(self.image, files, self.events)
+        self.shmem = ChargedShmem(self.image, files, self.files, lambda: self.spaces.limits)
         self.spaces = AddressSpaces(
             self.image,
             self.slab,
             files,
             self._page_operations(),
             lambda: self.free_pages,
-            ChargedShmem(self.image, files, self.files, lambda: self.spaces.limits),
+            self.shmem,
             self._remap_file_pages,
         )
         self.fork = Fork26(self.image, heap, self.spaces)

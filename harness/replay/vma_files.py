@@ -283,5 +283,9 @@ class ChargedShmem:
         area.vm_file = file
         return 0
 
+    def charge_of(self, file: int) -> int:
+        """Pages that one of these files was charged; 0 for any other."""
+        return self._charged.get(self._files.inode_of(file), 0) if file else 0
+
     def _released(self, inode: int) -> None:
         self._limits().vm_unacct_memory(self._charged.pop(inode))

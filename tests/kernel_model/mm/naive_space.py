@@ -18,7 +18,12 @@ EACCES, EFAULT, EINVAL, ENOMEM = 13, 14, 22, 12
 
 
 class NaiveSpace:
-    """One address space. Pages are numbers; addresses are answered."""
+    """One address space of 2.4. Pages are numbers; addresses are answered."""
+
+    heap_flags = 0x77
+    future_alone_unlocks = True
+    shrinking_may_move = False
+    """Whether ``mremap()`` to another place may make a mapping shorter."""
 
     def __init__(self, brk: int) -> None:
         self.pages: Book = {}
@@ -27,7 +32,7 @@ class NaiveSpace:
 
     def fork(self) -> "NaiveSpace":
         """Locks are not inherited."""
-        child = NaiveSpace(self.brk)
+        child = type(self)(self.brk)
         child.pages = {n: p.with_flags(p.flags & ~VM_LOCKED) for n, p in self.pages.items()}
         return child
 
@@ -79,7 +84,9 @@ class NaiveSpace:
 
     def mlockall(self, *, current: bool, future: bool) -> int:
         self.def_flags = VM_LOCKED if future else 0
-        for number in list(self.pages):
+        for number in (
+            list(self.pages) if current or self.future_alone_unlocks or not future else ()
+        ):
             self.mlock(number, 1, on=current)
         return 0
 
@@ -91,7 +98,7 @@ class NaiveSpace:
             # A page more must be free, so that the heap never touches what is above it.
             if not self.free(old, new - old + 1):
                 return self.brk
-            self.mmap(old, new - old, 0x77, 0, 0)
+            self.mmap(old, new - old, self.heap_flags, 0, 0)
         self.brk = brk
         return brk
 
@@ -123,6 +130,8 @@ class NaiveSpace:
             vma_end = min(vma_end, first + new) if old > new else vma_end
             if target is None:
                 return first * PAGE
+            if self.shrinking_may_move:
+                old = new
         if first not in self.pages or first + old > vma_end:
             return -EFAULT
         like = self.pages[first]
@@ -139,3 +148,18 @@ class NaiveSpace:
         self.munmap(first, old)
         self.put(target, wanted)
         return target * PAGE
+
+
+class NaiveSpace26(NaiveSpace):
+    """One address space of 2.6. Where a search ends up is not in the manual page: any hole will
+    do, and :attr:`answered` is the one that the kernel took."""
+
+    heap_flags = 0x73
+    future_alone_unlocks = False
+    shrinking_may_move = True
+    answered = 0
+
+    def room(self, count: int) -> int:
+        assert self.free(self.answered, count)
+        assert FIRST_UNMAPPED <= self.answered <= TASK_PAGES - count
+        return self.answered

@@ -15,19 +15,38 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from harness.replay.vma_2_4 import VmaMachine
+from harness.replay import vma_2_4, vma_2_6
+from harness.replay.vma import VmaMachine
 from kernel_model.errors import KernelBug
+from kernel_model.fork import Fork
 from kernel_model.mm.mlock import Mlock
+from kernel_model.mm.mmap.accounting import Accounting
 from kernel_model.mm.mmap.areas import Areas, VmArea
 from kernel_model.mm.mmap.linux_2_4 import merge
 from kernel_model.mm.mmap.linux_2_4.mappings import ShareLists
 from kernel_model.mm.mmap.linux_2_4.merge import AnonymousMerging
 from kernel_model.mm.mmap.linux_2_4.split import FlagSplitter
 from kernel_model.mm.mmap.linux_2_4.unmapped_area import FirstFit
-from kernel_model.structs.mm import VM_DENYWRITE, VM_GROWSDOWN, VM_LOCKED
+from kernel_model.mm.mmap.linux_2_6.accounting import DetailedAccounting
+from kernel_model.mm.mmap.linux_2_6.limits import CommittedMemory
+from kernel_model.mm.mmap.linux_2_6.map import RemapFilePages
+from kernel_model.mm.mmap.linux_2_6.mappings import MappingTrees
+from kernel_model.mm.mmap.linux_2_6.mprotect import MergingMprotect
+from kernel_model.mm.mmap.linux_2_6.remap import FileRemapper
+from kernel_model.mm.rmap.anon_vma import AnonVmas
+from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
+from kernel_model.structs.mm import VM_DENYWRITE, VM_GROWSDOWN, VM_LOCKED, VM_SHARED
 from kernel_model.structs.mman import MCL_CURRENT, MCL_FUTURE
-from tests.kernel_model.mm.naive_space import NaiveSpace
-from tests.kernel_model.mm.vma_book import PAGE, check, check_files, pages_of, vmas_in_use
+from tests.kernel_model.mm.naive_space import NaiveSpace, NaiveSpace26
+from tests.kernel_model.mm.vma_book import (
+    PAGE,
+    check,
+    check_anon_vmas,
+    check_files,
+    check_kinds,
+    pages_of,
+    vmas_in_use,
+)
 
 WINDOW = 0x40000
 """The first page of those that calls name."""
@@ -44,12 +63,15 @@ prots = st.sampled_from([3, 3, 3, 7, 1, 0])
 class SpacesMachine(RuleBasedStateMachine):
     """Every call answers as the naive space does, and leaves the same pages."""
 
+    machine_of: Callable[[], VmaMachine]
+    naive_space: type[NaiveSpace] = NaiveSpace
+
     def __init__(self) -> None:
         super().__init__()
-        self.machine = VmaMachine()
+        self.machine = type(self).machine_of()
         self.calls = self.machine.spaces
         self.machine.set_exec(HEAP * PAGE, HEAP * PAGE)
-        self.naive = {self.machine.mm: NaiveSpace(HEAP * PAGE)}
+        self.naive = {self.machine.mm: self.naive_space(HEAP * PAGE)}
 
     @property
     def space(self) -> NaiveSpace:
@@ -61,6 +83,9 @@ class SpacesMachine(RuleBasedStateMachine):
         views = [areas.vma(vma) for vma in areas.list(self.machine.mm)]
         ends = [v.vm_end for v in views if v.vm_start <= page * PAGE < v.vm_end]
         return ends[0] // PAGE if ends else page
+
+    def took(self, address: int) -> None:
+        """Where the kernel found room, or an error."""
 
     # -- mapping -------------------------------------------------------------------------------
 
@@ -74,6 +99,7 @@ class SpacesMachine(RuleBasedStateMachine):
     @rule(count=counts, prot=prots)
     def map_zeros_anywhere(self, count: int, prot: int) -> None:
         got = self.calls.do_mmap_pgoff(0, 0, count * PAGE, prot, 0x22, 0)
+        self.took(got)
         room = self.space.room(count)
         assert got == self.space.mmap(room, count, prot | MAY, 0, 0)
 
@@ -127,6 +153,7 @@ class SpacesMachine(RuleBasedStateMachine):
         end = self.vma_end(place)
         flags = may_move + 2 * (where is not None)
         got = self.calls.do_mremap(place * PAGE, old * PAGE, new * PAGE, flags, (where or 0) * PAGE)
+        self.took(got)
         assert got == self.space.mremap(place, old, new, end, where, may_move=may_move)
 
     @rule(size=st.integers(0, 40_000))
@@ -177,14 +204,14 @@ class SpacesMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, SPACES - 1))
     def switch(self, which: int) -> None:
         mms = list(self.naive)
-        self.machine.kernel.image.current_task.mm = mms[which % len(mms)]
+        self.machine.image.current_task.mm = mms[which % len(mms)]
 
     @precondition(lambda self: len(self.naive) > 1)
     @rule()
     def exit(self) -> None:
         mm = self.machine.mm
         del self.naive[mm]
-        self.machine.kernel.image.current_task.mm = next(iter(self.naive))
+        self.machine.image.current_task.mm = next(iter(self.naive))
         self.machine.fork.mmput(mm)
 
     # -- what must hold ------------------------------------------------------------------------
@@ -198,13 +225,92 @@ class SpacesMachine(RuleBasedStateMachine):
             assert (areas.mm(mm).def_flags, areas.mm(mm).brk) == (naive.def_flags, naive.brk)
         check_files(self.machine, list(self.naive))
         assert vmas_in_use(self.machine) == sum(len(areas.list(mm)) for mm in self.naive)
-        assert self.machine.kernel.statics.mmlist_nr == len(self.naive)
 
 
-@pytest.mark.book("4.3.2", "4.3.3", "4.4")
-def test_address_spaces_are_dictionaries_of_pages() -> None:
+class SpacesMachine24(SpacesMachine):
+    """Of 2.4."""
+
+    machine_of = vma_2_4.VmaMachine
+
+    @invariant()
+    def swapping_knows_every_space(self) -> None:
+        assert self.machine.image.statics.mmlist_nr == len(self.naive)
+
+
+class SpacesMachine26(SpacesMachine):
+    """Of 2.6: what is charged, counted by kind, and on whose list is checked, too."""
+
+    machine_of = vma_2_6.VmaMachine
+    naive_space = NaiveSpace26
+    machine: vma_2_6.VmaMachine
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+        """Pages that stacks which are not charged grew by: nobody gives these charges back."""
+
+    def took(self, address: int) -> None:
+        for naive in self.naive.values():
+            assert isinstance(naive, NaiveSpace26)
+            naive.answered = address // PAGE
+
+    @rule(place=places)
+    def touch_below_a_stack(self, place: int) -> None:
+        vma = self.calls.find_vma(self.machine.mm, place * PAGE)
+        before = self.calls.areas.vma(vma).vm_start if vma else 0
+        super().touch_below_a_stack(place)
+        if vma and not self.calls.areas.vma(vma).vm_flags & VM_ACCOUNT:
+            self.lost += (before - self.calls.areas.vma(vma).vm_start) // PAGE
+
+    @rule(place=places, count=counts, index=st.integers(0, 30))
+    def map_code(self, place: int, count: int, index: int) -> None:
+        file = self.machine.files.by_number[1]
+        got = self.calls.do_mmap_pgoff(file, place * PAGE, count * PAGE, 5, 0x12, index)
+        assert got == self.space.mmap(place, count, 5 | MAY, file, index)
+
+    @rule(place=places)
+    def first_own_page(self, place: int) -> None:
+        """What a fault that writes does to the VMA."""
+        vma = self.calls.find_vma(self.machine.mm, place * PAGE)
+        if vma and not self.calls.areas.vma(vma).vm_flags & VM_SHARED:
+            assert not self.machine.spaces.anon_vmas.anon_vma_prepare(vma)
+
+    @rule(place=places, count=counts, index=st.integers(0, 30))
+    def map_pages_in_any_order(self, place: int, count: int, index: int) -> None:
+        """None of these files can: nothing changes."""
+        got = self.remapper(place * PAGE, count * PAGE, 0, index, 0)
+        assert got == -22
+
+    @property
+    def remapper(self) -> RemapFilePages:
+        parts = self.calls.parts
+        return FileRemapper(
+            parts.areas, parts.finder, self.machine.spaces.mappings
+        ).sys_remap_file_pages
+
+    @invariant()
+    def charges_and_lists_are_right(self) -> None:
+        areas = self.calls.areas
+        charged, shared = 0, set[int]()
+        for mm in self.naive:
+            check_kinds(self.machine, mm)
+            views = [areas.vma(vma) for vma in areas.list(mm)]
+            charged += sum(v.vm_end - v.vm_start for v in views if v.vm_flags & VM_ACCOUNT) // PAGE
+            shared |= {view.vm_file for view in views}
+        charged += sum(self.machine.shmem.charge_of(file) for file in shared)
+        assert self.machine.image.statics.vm_committed_space == charged + self.lost
+        check_anon_vmas(self.machine, list(self.naive))
+
+
+MACHINES = {"2.4": SpacesMachine24, "2.6": SpacesMachine26}
+
+
+@pytest.mark.book("4.3.2", "4.3.3", "4.4", "4.8")
+@pytest.mark.parametrize("release", MACHINES)
+def test_address_spaces_are_dictionaries_of_pages(release: str) -> None:
     run_state_machine_as_test(
-        SpacesMachine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
+        MACHINES[release],
+        settings=settings(max_examples=25, stateful_step_count=40, deadline=None),
     )
 
 
@@ -296,6 +402,10 @@ def one_page_too_far(patch: pytest.MonkeyPatch) -> None:
 )
 def test_dictionaries_find_planted_faults(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
+    found_by(SpacesMachine24)
+
+
+def found_by(machine: type[SpacesMachine]) -> None:
     once = settings(
         max_examples=1000,
         stateful_step_count=40,
@@ -305,4 +415,57 @@ def test_dictionaries_find_planted_faults(plant: Plant, monkeypatch: pytest.Monk
         phases=[Phase.generate],
     )
     with pytest.raises((AssertionError, KernelBug)):
-        run_state_machine_as_test(SpacesMachine, settings=once)
+        run_state_machine_as_test(machine, settings=once)
+
+
+# -- planted faults of 2.6 -------------------------------------------------------------------------
+
+
+def copies_are_on_no_list(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AnonVmas, "link", lambda self, vma: None)
+
+
+def edges_move_in_the_tree(patch: pytest.MonkeyPatch) -> None:
+    """A VMA stays in its file's tree while the pages it maps change."""
+    for name in ("take_out", "put_back"):
+        patch.setattr(MappingTrees, name, lambda self, vma: None)
+
+
+def children_are_free(patch: pytest.MonkeyPatch) -> None:
+    """``fork()`` charges nothing."""
+    original = Fork._dup_vma
+
+    def dup_vma(self: Fork, mm: int, vma: int, last: int) -> tuple[int, int]:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(CommittedMemory, "vm_enough_memory", lambda self, pages: True)
+            return original(self, mm, vma, last)
+
+    patch.setattr(Fork, "_dup_vma", dup_vma)
+
+
+def code_stays_code(patch: pytest.MonkeyPatch) -> None:
+    """``mprotect()`` does not count anew what kind of pages they are."""
+    original = MergingMprotect._set_flags
+
+    def set_flags(
+        self: MergingMprotect, vma: int, start: int, end: int, oldflags: int, newflags: int
+    ) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(DetailedAccounting, "vm_stat_account", Accounting.vm_stat_account)
+            original(self, vma, start, end, oldflags, newflags)
+
+    patch.setattr(MergingMprotect, "_set_flags", set_flags)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        copies_are_on_no_list,
+        edges_move_in_the_tree,
+        children_are_free,
+        code_stays_code,
+    ],
+)
+def test_sweeps_of_2_6_find_planted_faults(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    found_by(SpacesMachine26)

@@ -6,12 +6,23 @@ of which file it is. :func:`check` reads list, tree, counters and the lists of t
 and compares.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from harness.replay.vma_2_4 import VmaMachine
+from harness.replay import vma_2_6
+from harness.replay.vma import VmaMachine
 from kernel_model.mm.mmap.find import VM_RB
 from kernel_model.mm.rbtree import COLOR, LEFT, PARENT, RIGHT
-from kernel_model.structs.mm import RB_BLACK, VM_AREA_STRUCT, VM_DENYWRITE, VM_LOCKED, VM_SHARED
+from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
+from kernel_model.structs.mm import (
+    RB_BLACK,
+    VM_AREA_STRUCT,
+    VM_DENYWRITE,
+    VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_SHARED,
+)
 
 PAGE = 4096
 PROTECTIONS = [0x80 | 0x20] + [0x25] * 7 + [0xA0, 0x25, 0x27, 0x27, 0x25, 0x25, 0x27, 0x27]
@@ -43,7 +54,7 @@ def pages_of(machine: VmaMachine, mm: int) -> Book:
         for number in range(area.vm_start // PAGE, area.vm_end // PAGE):
             index = area.vm_pgoff + number - area.vm_start // PAGE if area.vm_file else 0
             assert number not in book, "two VMAs have one page"
-            book[number] = Page(area.vm_flags, area.vm_file, index)
+            book[number] = Page(area.vm_flags & ~VM_ACCOUNT, area.vm_file, index)
     return book
 
 
@@ -100,12 +111,28 @@ def check_files(machine: VmaMachine, mms: list[int]) -> None:
         inode = areas.files.inode(areas.files.inode_of(file))
         denied = sum(1 for _, view in mine if view.vm_flags & VM_DENYWRITE)
         assert inode.i_writecount == (number == 5) - denied
-        for head, shared in ((inode.i_data.i_mmap, False), (inode.i_data.i_mmap_shared, True)):
-            expected = {vma for vma, view in mine if bool(view.vm_flags & VM_SHARED) == shared}
-            listed = _shared(machine, head)
+        for listed, expected in _mapped(machine, inode, mine):
             assert len(listed) == len(expected)
             assert set(listed) == expected
     assert {view.vm_file for _, view in users} <= set(machine.files.by_number.values())
+
+
+def _mapped(
+    machine: VmaMachine, inode: Any, mine: list[tuple[int, Any]]
+) -> Iterable[tuple[list[int], set[int]]]:
+    """What a file has of its VMAs, and which it must have."""
+    if isinstance(machine, vma_2_6.VmaMachine):
+        mapping = machine.image.structs.address_space
+        root = int(inode.i_mapping) + mapping.offset("i_mmap")
+        trees = machine.spaces.mappings.trees
+        yield list(trees.overlapping(root, 0, 0xFFFFFFFF)), {vma for vma, _ in mine}
+        for vma, view in mine:
+            last = view.vm_pgoff + (view.vm_end - view.vm_start) // PAGE - 1
+            assert vma in trees.overlapping(root, last, last)
+        return
+    for head, shared in ((inode.i_data.i_mmap, False), (inode.i_data.i_mmap_shared, True)):
+        expected = {vma for vma, view in mine if bool(view.vm_flags & VM_SHARED) == shared}
+        yield _shared(machine, head), expected
 
 
 def _shared(machine: VmaMachine, vma: int) -> list[int]:
@@ -123,4 +150,39 @@ def _shared(machine: VmaMachine, vma: int) -> list[int]:
 
 def vmas_in_use(machine: VmaMachine) -> int:
     """VMAs that somebody has, as the slab allocator counts."""
+    if isinstance(machine, vma_2_6.VmaMachine):
+        return objects_in_use(machine, "vm_area_struct")
     return int(machine.state(whole=False)["vma_objs"])
+
+
+def objects_in_use(machine: vma_2_6.VmaMachine, name: str) -> int:
+    """Objects of a cache of 2.6 that somebody has: those in its array are free."""
+    cache = machine.slab.find(name)
+    assert cache is not None
+    array = machine.slab.cpu_caches.array(cache)
+    waiting = machine.image.at(machine.image.structs.array_cache, array).avail
+    return sum(cache.inuse(slab) for slab in cache.all_slabs()) - int(waiting)
+
+
+def check_kinds(machine: vma_2_6.VmaMachine, mm: int) -> None:
+    """What 2.6 counts by kind, and the ``anon_vma`` of each VMA."""
+    areas = machine.spaces.areas
+    space, views = areas.mm(mm), [areas.vma(vma) for vma in areas.list(mm)]
+    pages = [(view, (view.vm_end - view.vm_start) // PAGE) for view in views]
+    assert space.shared_vm == sum(size for view, size in pages if view.vm_file)
+    code = [size for view, size in pages if view.vm_file and view.vm_flags & 6 == 4]
+    assert space.exec_vm == sum(code)
+    stacks = [size for view, size in pages if not view.vm_file and view.vm_flags & VM_GROWSDOWN]
+    assert space.stack_vm == sum(stacks)
+
+
+def check_anon_vmas(machine: vma_2_6.VmaMachine, mms: list[int]) -> None:
+    """Each list has just the VMAs that point to it, and none is left over."""
+    areas, known = machine.spaces.areas, dict[int, list[int]]()
+    for mm in mms:
+        for vma in areas.list(mm):
+            if anon_vma := areas.vma(vma).anon_vma:
+                known.setdefault(anon_vma, []).append(vma)
+    for anon_vma, vmas in known.items():
+        assert sorted(machine.spaces.anon_vmas.vmas(anon_vma)) == sorted(vmas)
+    assert objects_in_use(machine, "anon_vma") == len(known)
