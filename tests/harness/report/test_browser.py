@@ -18,7 +18,7 @@ from harness.report.verdicts import CONFORMS, FAILS, KNOWN, Row
 from tests.harness.report.chromium import browser
 from tests.harness.report.toured import Toured
 
-SIZES = {"desk": (1280, 900), "phone": (375, 760), "tablet": (761, 900)}
+SIZES = {"desk": (1280, 900), "phone": (375, 760), "tablet": (861, 900)}
 ROWS = (
     Row("model bug", "user read", "0x08048000 - 0x08048fff", "intent 0x1; spec 0x2 <b>&amp;"),
     Row(FAILS, "unicorn and the manual", "pae wp pde.p pde.rw pte.p: user write", "error code 5"),

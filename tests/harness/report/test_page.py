@@ -126,6 +126,13 @@ def test_a_notebook_shows_the_page(toured: Toured, page: str) -> None:
     assert attrs["srcdoc"] == page
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at words alone: drawing takes most of the time."""
+    monkeypatch.setattr(Report, "svg", lambda *_: "")
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_planted_bug_is_named() -> None:
     """A PTE is changed behind the kernel's back: the page says whose fault it is, and where."""
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
@@ -152,6 +159,7 @@ def _walk(machine: Machine, va: int) -> list[int]:
     return [step.paddr for step in walk(machine.ram, machine.cpu.control, va).steps]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_kernel_that_died_is_a_failure() -> None:
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
     report = Report.of(machine, problem="the kernel died: kernel BUG at slab.c:1")
@@ -162,6 +170,7 @@ def test_a_kernel_that_died_is_a_failure() -> None:
     assert "the kernel died" in report.html()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_nothing_compared_is_said() -> None:
     found = verdicts(None, None, [])
     assert found.ok

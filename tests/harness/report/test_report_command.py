@@ -76,16 +76,21 @@ def test_a_program_of_the_users_own(mmucheck: Mmucheck, tmp_path: Path) -> None:
     assert end.stderr.strip().isalnum()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_program_that_a_limit_stops_is_shown_as_it_stands(
     mmucheck: Mmucheck, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out.html"
-    program = guest_path("greedy")
-    end = mmucheck("report", out, *SMALL, "--timeout", "0.5", "--program", program, "loop")
+    data = tmp_path / "out.json"
+    end = mmucheck(
+        *("report", tmp_path / "out.html", *SMALL, "--json", data, "--timeout", "0.5"),
+        *("--program", guest_path("greedy"), "loop"),
+    )
     assert end.status == 0
-    page = out.read_text(encoding="utf-8")
-    assert "Note: greedy.elf: the guest was stopped" in page
-    assert "VMAs of greedy.elf" in page
+    told = json.loads(data.read_text(encoding="utf-8"))
+    (note,) = told["notes"]
+    assert note.startswith("greedy.elf: the guest was stopped")
+    assert told["pictures"]["address_space"]["program"] == "greedy.elf"
+    assert len(told["pictures"]["address_space"]["vmas"]) == 2
 
 
 @pytest.mark.usefixtures("no_pictures")
