@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _TOUR: Final = "tour"
 """The guest that is followed when none is given: it goes through the kinds of faults."""
+_PROGRAM: Final = "The program to follow"
 
 
 class Conform(enum.StrEnum):
@@ -34,25 +36,28 @@ class Conform(enum.StrEnum):
     FULL = "full"
 
 
-def report(
-    machine: MachineOptions,
-    out: Annotated[Path, typer.Argument(metavar="OUT.html", help="The page to write.")],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ARGS", help="Of the program; -- in front of them, if they have -."),
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The program to follow, as typed."""
+
     program: Annotated[
         Path | None,
         typer.Option(
             "--program",
             metavar="ELF",
             help="The static i386 program to follow; a built-in tour of page faults if not given.",
+            rich_help_panel=_PROGRAM,
         ),
-    ] = None,
+    ] = None
     root: Annotated[
         Path | None,
-        typer.Option("--root", metavar="DIR", help="A folder that it sees as /, read-only."),
-    ] = None,
+        typer.Option(
+            "--root",
+            metavar="DIR",
+            help="A folder that it sees as /, read-only.",
+            rich_help_panel=_PROGRAM,
+        ),
+    ] = None
     timeout: Annotated[
         float,
         typer.Option(
@@ -60,9 +65,45 @@ def report(
             metavar="SECONDS",
             min=0.0,
             help="Its time; 0: no limit.",
-            show_default=True,
+            rich_help_panel=_PROGRAM,
         ),
-    ] = 60.0,
+    ] = 60.0
+
+    def program_to_run(self, arguments: list[str], seed: int) -> "Program":
+        """The program with its surroundings; the output of the tour is nobody's.
+
+        :raises BadInput: for options that do not fit each other.
+        """
+        from harness.guests import guest_path
+        from harness.machine import Limits
+        from harness.processes.linux import Setup
+        from harness.report.program import Program
+
+        if self.program is None and (arguments or self.root):
+            raise BadInput("ARGS and --root are for a program: give --program ELF too")
+        if self.root is not None and not self.root.is_dir():
+            raise BadInput(f"--root {printable(str(self.root))}: not a folder")
+        setup = Setup(seed=seed, root=self.root, limits=Limits(0, self.timeout))
+        if self.program is None:
+            inside = f"/{_TOUR}".encode()
+            setup.files = {inside: guest_path(_TOUR).read_bytes()}
+            return Program(inside, [inside], setup)
+        inside = os.path.normpath(b"/" + os.fsencode(self.program).lstrip(b"/"))
+        if self.root is None or not os.path.lexists(f"{self.root}/{self.program}"):
+            setup.files = {inside: self.program.read_bytes()}
+        setup.output = setup.error = _to_stderr
+        argv = [os.fsencode(text) for text in (str(self.program), *arguments)]
+        return Program(inside, argv, setup)
+
+
+def report(
+    machine: MachineOptions,
+    followed: Followed,
+    out: Annotated[Path, typer.Argument(metavar="OUT.html", help="The page to write.")],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ARGS", help="Of the program; -- in front of them, if they have -."),
+    ] = None,
     conform: Annotated[
         Conform,
         typer.Option(
@@ -87,7 +128,7 @@ def report(
     output = Output(json)
     config = machine.config()
     _check_writable(out)
-    followed = _program(machine, program, root, timeout, arguments or [])
+    program = followed.program_to_run(arguments or [], machine.seed_number())
 
     from harness.machine import Machine
     from harness.progress import Meter
@@ -111,7 +152,7 @@ def report(
             )
 
         pc = Machine(Kernel(config))
-        made = report_on_program(pc, followed, gather)
+        made = report_on_program(pc, program, gather)
         page = made.html(Meter(progress))
     _write(out, page)
     output.json({"command": "report"} | made.as_json())
@@ -119,35 +160,6 @@ def report(
         output.text(line)
     output.text(f"{out}: {len(page.encode()) >> 10:,} KiB")
     return 0 if made.ok else 1
-
-
-def _program(
-    machine: MachineOptions,
-    path: Path | None,
-    root: Path | None,
-    timeout: float,
-    arguments: list[str],
-) -> "Program":
-    """The program to follow; the tour's output is nobody's."""
-    from harness.guests import guest_path
-    from harness.machine import Limits
-    from harness.processes.linux import Setup
-    from harness.report.program import Program
-
-    if path is None and (arguments or root):
-        raise BadInput("ARGS and --root are for a program: give --program ELF too")
-    if root is not None and not root.is_dir():
-        raise BadInput(f"--root {printable(str(root))}: not a folder")
-    setup = Setup(seed=machine.seed_number(), root=root, limits=Limits(0, timeout))
-    inside = f"/{_TOUR}".encode()
-    if path is None:
-        setup.files = {inside: guest_path(_TOUR).read_bytes()}
-        return Program(inside, [inside], setup)
-    inside = os.path.normpath(b"/" + os.fsencode(path).lstrip(b"/"))
-    if root is None or not os.path.lexists(f"{root}/{path}"):
-        setup.files = {inside: path.read_bytes()}
-    setup.output = setup.error = _to_stderr
-    return Program(inside, [os.fsencode(text) for text in (str(path), *arguments)], setup)
 
 
 def _to_stderr(data: bytes) -> None:
@@ -183,6 +195,8 @@ def _check_writable(out: Path) -> None:
         raise BadInput("OUT.html -: give a file: the page does not go to standard output")
     if out.is_dir():
         raise BadInput(f"{name}: a folder: give a file to write, such as {name}/report.html")
+    if out.exists() and not out.is_file():
+        raise BadInput(f"{name}: a device or a pipe: give a file, which is replaced as a whole")
     if not out.parent.is_dir():
         raise BadInput(f"{name}: there is no folder {printable(str(out.parent))}: make it first")
     if not os.access(out.parent, os.W_OK | os.X_OK):

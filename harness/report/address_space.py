@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.mappings import PAGES
 from harness.readings.spec import SpecView, mmu_features
-from harness.report.picture import NARROW, Picture, Table, counted, size_text
+from harness.report.picture import NARROW, Picture, Place, Table, counted, size_text
 from kernel_model.arch_i386.fixmap import FIXADDR_TOP, PKMAP_BASE, fixed_addresses, last_pkmap
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from kernel_model.config import Highmem
@@ -102,130 +102,127 @@ def table(data: dict[str, Any]) -> Table:
 
 
 def draw(data: dict[str, Any], width: int) -> "Sheet":
+    return _draw_narrow(data, width) if width <= NARROW else _draw_wide(data, width)
+
+
+def _draw_wide(data: dict[str, Any], width: int) -> "Sheet":
+    """Three columns, the second a part of the first."""
     from harness.report.sheet import Sheet
 
-    narrow = width <= NARROW
     vmas = data["vmas"][-_MAX_VMAS:]
-    step = 34.0
-    tall = max(len(data["ranges"]) * 2, len(vmas) * 1.3, 8) * step * 0.9 + 20
-    heights = (300.0, len(data["ranges"]) * 62.0 + 30, len(vmas) * step * 1.25 + 40)
-    if narrow:
-        total = sum(heights[: 3 if vmas else 2]) + 90
-        sheet = Sheet(width, total + 44, size=11)
-        y = 26.0
-        _whole(sheet, data, 4, y, width - 8, heights[0])
-        y += heights[0] + 34
-        _kernel(sheet, data, 4, y, width - 8, heights[1])
-        if vmas:
-            _user(sheet, data, vmas, 4, y + heights[1] + 30, width - 8, heights[2])
-            sheet.legend(4, total + 4, _RIGHTS, width - 8)
-        return sheet
-    tall = max(tall, 380.0)
+    tall = max(len(vmas) * 40.0 + 20, 380.0)
     sheet = Sheet(width, tall + 70, size=12.5)
     top = 28 + tall * (1 - PAGE_OFFSET / _SPACE)
     sheet.polygon([(234, 28), (300, 28), (300, tall + 28), (234, top)], "panel")
-    _whole(sheet, data, 4, 28, 230, tall)
-    _kernel(sheet, data, 300, 28, 330, tall)
+    _whole(sheet, data, Place(4, 28, 230, tall))
+    _kernel(sheet, data, Place(300, 28, 330, tall))
     if vmas:
-        _user(sheet, data, vmas, 690, 28, 346, tall)
+        _user(sheet, data, vmas, Place(690, 28, 346, tall))
         sheet.legend(690, tall + 54, _RIGHTS, width - 690)
     return sheet
 
 
-def _whole(
-    sheet: "Sheet", data: dict[str, Any], x: float, y: float, width: float, high: float
-) -> None:
+def _draw_narrow(data: dict[str, Any], width: int) -> "Sheet":
+    """The same three, one below the other."""
+    from harness.report.sheet import Sheet
+
+    vmas = data["vmas"][-_MAX_VMAS:]
+    whole = Place(4, 26, width - 8, 300)
+    kernel = Place(4, whole.bottom + 34, width - 8, len(data["ranges"]) * 62.0 + 30)
+    user = Place(4, kernel.bottom + 30, width - 8, len(vmas) * 42.5 + 40)
+    sheet = Sheet(width, (user.bottom if vmas else kernel.bottom) + 50, size=11)
+    _whole(sheet, data, whole)
+    _kernel(sheet, data, kernel)
+    if vmas:
+        _user(sheet, data, vmas, user)
+        sheet.legend(4, user.bottom + 22, _RIGHTS, width - 8)
+    return sheet
+
+
+def _address(sheet: "Sheet", x: float, y: float, address: int) -> None:
+    sheet.text(x - 8, y, f"{address:#010x}", mono=True, scale=0.82, align="right")
+
+
+def _whole(sheet: "Sheet", data: dict[str, Any], place: Place) -> None:
     """All 4 GiB, to scale."""
-    sheet.text(x, y - 14, "4 GiB, to scale", bold=True)
-    left, wide = x + 78, width - 78
-    sheet.box(left, y, wide, high, radius=3)
+    sheet.text(place.x, place.y - 14, "4 GiB, to scale", bold=True)
+    left, wide = place.x + 78, place.width - 78
+    sheet.box(left, place.y, wide, place.height, radius=3)
+
+    def level(address: int) -> float:
+        return place.y + place.height * (1 - address / _SPACE)
+
     for row in data["ranges"]:
-        top = y + high * (1 - row["end"] / _SPACE)
-        tall = high * (row["end"] - row["start"]) / _SPACE
+        top, tall = level(row["end"]), level(row["start"]) - level(row["end"])
         if tall >= 1:
             colour = RANGES[row["range"]]
             sheet.cells([(left, top, wide, tall)], f"{colour}-tint", colour)
         if tall > 16:
             sheet.text(left + wide / 2, top + tall / 2, row["range"], align="center")
     for vma in data["vmas"]:
-        top = y + high * (1 - vma["end"] / _SPACE)
-        tall = max(high * (vma["end"] - vma["start"]) / _SPACE, 2.0)
-        sheet.cells([(left, top, wide, tall)], "blue")
+        tall = max(level(vma["start"]) - level(vma["end"]), 2.0)
+        sheet.cells([(left, level(vma["end"]), wide, tall)], "blue")
     for address in (0, 0x40000000, 0x80000000, PAGE_OFFSET):
-        at = y + high * (1 - address / _SPACE)
-        sheet.text(left - 8, at - 6, f"{address:#x}", mono=True, scale=0.82, align="right")
-        sheet.line((left - 5, at), (left, at), colour="muted")
+        _address(sheet, left, level(address) - 6, address)
+        sheet.line((left - 5, level(address)), (left, level(address)), colour="muted")
 
 
-def _kernel(
-    sheet: "Sheet", data: dict[str, Any], x: float, y: float, width: float, high: float
-) -> None:
-    """The kernel's ranges and the gaps between them, not to scale."""
-    sheet.text(x, y - 14, "The kernel's part", bold=True)
-    ranges = [row for row in data["ranges"] if row["range"] != "user space"]
-    left, wide = x + 92, width - 92
-    each = high / len(ranges)
-    for number, row in enumerate(reversed(ranges)):
-        top = y + number * each
-        size = row["end"] - row["start"]
-        colour = RANGES[row["range"]]
-        tall = each - 22
-        sheet.box(left, top, wide, tall, fill=f"{colour}-tint", edge=colour, thickness=1.3)
-        share = row["mapped"] / size
-        if share:
-            sheet.cells([(left + 1, top + tall - 5, (wide - 2) * min(share, 1), 5)], colour)
-        middle = top + tall / 2 - 4
-        sheet.text(left + 12, middle - 8, row["range"], bold=True)
-        words = f"{size_text(size)}, {size_text(row['mapped'])} mapped"
-        sheet.text(left + 12, middle + 9, words, colour="muted", scale=0.88)
-        sheet.text(
-            left - 8, top + 8, f"{row['end'] - 1:#010x}", mono=True, scale=0.82, align="right"
-        )
-        sheet.text(
-            left - 8, top + tall - 6, f"{row['start']:#010x}", mono=True, scale=0.82, align="right"
-        )
-        below = ranges[len(ranges) - number - 2]["end"] if number + 1 < len(ranges) else PAGE_OFFSET
-        if row["start"] - below >= PAGE_SIZE and number + 1 < len(ranges):
+def _kernel(sheet: "Sheet", data: dict[str, Any], place: Place) -> None:
+    """The kernel's ranges, highest first, and the gaps between them; not to scale."""
+    sheet.text(place.x, place.y - 14, "The kernel's part", bold=True)
+    ranges = [row for row in data["ranges"] if row["range"] != "user space"][::-1]
+    left, wide, each = place.x + 92, place.width - 92, place.height / len(ranges)
+    for number, row in enumerate(ranges):
+        box = Place(left, place.y + number * each, wide, each - 22)
+        _range(sheet, row, box)
+        below = ranges[number + 1]["end"] if number + 1 < len(ranges) else row["start"]
+        if row["start"] - below >= PAGE_SIZE:
             gap = f"gap of {size_text(row['start'] - below)}"
-            sheet.text(
-                left + wide / 2, top + each - 11, gap, colour="muted", scale=0.84, align="center"
-            )
+            x, y = left + wide / 2, box.bottom + 11
+            sheet.text(x, y, gap, colour="muted", scale=0.84, align="center")
 
 
-def _user(
-    sheet: "Sheet",
-    data: dict[str, Any],
-    vmas: list[dict[str, Any]],
-    x: float,
-    y: float,
-    width: float,
-    high: float,
-) -> None:
+def _range(sheet: "Sheet", row: dict[str, Any], box: Place) -> None:
+    """One range; the bar at its foot is the part that is mapped."""
+    size, colour = row["end"] - row["start"], RANGES[row["range"]]
+    sheet.box(*box, fill=f"{colour}-tint", edge=colour, thickness=1.3)
+    if row["mapped"]:
+        share = min(row["mapped"] / size, 1)
+        sheet.cells([(box.x + 1, box.bottom - 5, (box.width - 2) * share, 5)], colour)
+    middle = box.y + box.height / 2 - 4
+    sheet.text(box.x + 12, middle - 8, row["range"], bold=True)
+    words = f"{size_text(size)}, {size_text(row['mapped'])} mapped"
+    sheet.text(box.x + 12, middle + 9, words, colour="muted", scale=0.88)
+    _address(sheet, box.x, box.y + 8, row["end"] - 1)
+    _address(sheet, box.x, box.bottom - 6, row["start"])
+
+
+def _user(sheet: "Sheet", data: dict[str, Any], vmas: list[dict[str, Any]], place: Place) -> None:
     """The VMAs, highest first, with their rights; not to scale."""
     hidden = len(data["vmas"]) - len(vmas)
     more = f", the upper {len(vmas)} of {len(data['vmas'])}" if hidden else ""
-    sheet.text(x, y - 14, f"VMAs of {data['program']}{more}", bold=True)
-    left, wide = x + 92, width - 92
-    each = high / len(vmas)
+    sheet.text(place.x, place.y - 14, f"VMAs of {data['program']}{more}", bold=True)
+    left, wide, each = place.x + 92, place.width - 92, place.height / len(vmas)
     for number, vma in enumerate(reversed(vmas)):
-        top, tall = y + number * each, min(each - 8, 46.0)
-        writable, executable = "w" in vma["permissions"], "x" in vma["permissions"]
-        colour = "purple" if writable and executable else "blue" if writable else "sky"
-        sheet.box(left, top, wide, tall, fill="panel", edge=colour, thickness=1.3)
-        size = vma["end"] - vma["start"]
+        _vma(sheet, vma, Place(left, place.y + number * each, wide, min(each - 8, 46.0)))
+
+
+def _vma(sheet: "Sheet", vma: dict[str, Any], box: Place) -> None:
+    """One VMA, filled as far as it is mapped."""
+    writable, executable = "w" in vma["permissions"], "x" in vma["permissions"]
+    colour = "purple" if writable and executable else "blue" if writable else "sky"
+    size, middle = vma["end"] - vma["start"], box.y + box.height / 2
+    sheet.box(*box, fill="panel", edge=colour, thickness=1.3)
+    if vma["mapped"]:
         share = min(vma["mapped"] / size, 1.0)
-        if share:
-            sheet.cells([(left + 1, top + 1, (wide - 2) * share, tall - 2)], f"{colour}-tint")
-        name = vma["path"] or ("anonymous" if vma["end"] < PAGE_OFFSET else "stack")
-        words = f"{vma['permissions']}  {size_text(size)}"
-        room = wide - 30 - sheet.text_width(words, 0.86)
-        sheet.text(left + 8, top + tall / 2, _cut(sheet, name, room))
-        sheet.text(
-            left + wide - 8, top + tall / 2, words, colour="muted", scale=0.86, align="right"
-        )
-        sheet.text(
-            left - 8, top + tall / 2, f"{vma['start']:#010x}", mono=True, scale=0.82, align="right"
-        )
+        filled = (box.x + 1, box.y + 1, (box.width - 2) * share, box.height - 2)
+        sheet.cells([filled], f"{colour}-tint")
+    words = f"{vma['permissions']}  {size_text(size)}"
+    sheet.text(box.right - 8, middle, words, colour="muted", scale=0.86, align="right")
+    name = vma["path"] or ("anonymous" if vma["end"] < PAGE_OFFSET else "stack")
+    room = box.width - 30 - sheet.text_width(words, 0.86)
+    sheet.text(box.x + 8, middle, _cut(sheet, name, room))
+    _address(sheet, box.x, middle, vma["start"])
 
 
 def _cut(sheet: "Sheet", name: str, room: float) -> str:

@@ -8,7 +8,7 @@ What is shown of a zone is what ``/proc/buddyinfo`` and ``zoneinfo`` say
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.report.picture import NARROW, Picture, Table
+from harness.report.picture import NARROW, Picture, Place, Table
 from harness.report.zones import ZONE_COLOURS
 from kernel_model.proc import zoneinfo
 
@@ -84,14 +84,12 @@ def _zone(sheet: "Sheet", zone: dict[str, Any], x: float, y: float, width: float
         scale=0.9,
         align="right",
     )
-    _blocks(sheet, zone, colour, (x + 40, y + 44, width - 42, 128))
-    _unusable(sheet, zone, (x + 40, y + 198, width - 42, 46))
+    _blocks(sheet, zone, colour, Place(x + 40, y + 44, width - 42, 128))
+    _unusable(sheet, zone, Place(x + 40, y + 198, width - 42, 46))
     _watermarks(sheet, zone, x, y + 300, width)
 
 
-def _blocks(
-    sheet: "Sheet", zone: dict[str, Any], colour: str, place: tuple[float, float, float, float]
-) -> None:
+def _blocks(sheet: "Sheet", zone: dict[str, Any], colour: str, place: Place) -> None:
     from harness.report.palette import light
 
     blocks = zone["free_blocks"]
@@ -104,16 +102,14 @@ def _blocks(
     axes.set_xticks(range(len(blocks)))
     axes.tick_params(axis="x", labelbottom=False, length=0)
     axes.set_yticks([])
-    sheet.text(place[0] - 38, place[1] - 10, "free blocks", colour="muted", scale=0.9)
+    sheet.text(place.x - 38, place.y - 10, "free blocks", colour="muted", scale=0.9)
     for order, (count, height) in enumerate(zip(blocks, heights, strict=True)):
-        at = place[0] + (order + 0.6) / (len(blocks) + 0.2) * place[2]
-        level = place[1] + place[3] * (1 - height / (top * 1.12))
+        at = place.x + (order + 0.6) / (len(blocks) + 0.2) * place.width
+        level = place.y + place.height * (1 - height / (top * 1.12))
         sheet.text(at, level - 8, f"{count:,}", align="center", scale=0.84)
 
 
-def _unusable(
-    sheet: "Sheet", zone: dict[str, Any], place: tuple[float, float, float, float]
-) -> None:
+def _unusable(sheet: "Sheet", zone: dict[str, Any], place: Place) -> None:
     from harness.report.palette import light
 
     index = zone["unusable_index"]
@@ -125,11 +121,9 @@ def _unusable(
     axes.set_yticklabels(["0", "50%", "100%"])
     axes.set_xlim(-0.6, len(index) - 0.4)
     axes.set_xticks(range(len(index)))
-    sheet.text(place[0] - 38, place[1] - 12, "unusable for the order", colour="muted", scale=0.9)
-    sheet.text(
-        place[0] + place[2] / 2, place[1] + place[3] + 30, "order", colour="muted", scale=0.9,
-        align="center",
-    )  # fmt: skip
+    sheet.text(place.x - 38, place.y - 12, "unusable for the order", colour="muted", scale=0.9)
+    middle = place.x + place.width / 2
+    sheet.text(middle, place.bottom + 30, "order", colour="muted", scale=0.9, align="center")
 
 
 def _watermarks(sheet: "Sheet", zone: dict[str, Any], x: float, y: float, width: float) -> None:

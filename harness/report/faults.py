@@ -8,7 +8,7 @@ Instructions are counted in steps of :data:`STEP`.
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.report.picture import NARROW, Picture, Table, counted
+from harness.report.picture import NARROW, Picture, Place, Table, counted
 
 if TYPE_CHECKING:
     from harness.machine import Machine
@@ -117,7 +117,7 @@ def draw(data: dict[str, Any], width: int) -> "Sheet":
     legend = 96.0 if narrow else 0.0
     sheet = Sheet(width, sum(highs) + legend + 132, size=11 if narrow else 12.5)
     causes = list(data["by_cause"])
-    place = (left, 34.0, width - left - right, highs[0])
+    place = Place(left, 34.0, width - left - right, highs[0])
     levels = _curves(sheet, data, causes, place)
     if narrow:
         entries = [(_style(cause)[0], f"{cause}: {data['by_cause'][cause]:,}") for cause in causes]
@@ -125,7 +125,7 @@ def draw(data: dict[str, Any], width: int) -> "Sheet":
     else:
         _names_at_ends(sheet, data, causes, place, levels)
     top = 34 + highs[0] + legend + 62
-    _map(sheet, data, causes, (left, top, width - left - right, highs[1]))
+    _map(sheet, data, causes, Place(left, top, width - left - right, highs[1]))
     return sheet
 
 
@@ -134,12 +134,12 @@ def _style(cause: str) -> tuple[str, str]:
 
 
 def _curves(
-    sheet: "Sheet", data: dict[str, Any], causes: list[str], place: tuple[float, ...]
+    sheet: "Sheet", data: dict[str, Any], causes: list[str], place: Place
 ) -> dict[str, float]:
     """Faults so far, by kind; returns the share of the height at which each curve ends."""
     from harness.report.palette import light
 
-    axes = sheet.chart(place[0], place[1], place[2], place[3], "Faults so far, by kind")
+    axes = sheet.chart(*place, "Faults so far, by kind")
     end = max(data["instructions"], STEP)
     top = max(data["by_cause"].values(), default=1) * 1.05
     for cause in causes:
@@ -158,25 +158,25 @@ def _names_at_ends(
     sheet: "Sheet",
     data: dict[str, Any],
     causes: list[str],
-    place: tuple[float, ...],
+    place: Place,
     levels: dict[str, float],
 ) -> None:
     """The name of each curve where it ends, pushed apart where they would touch."""
-    x, lowest = place[0] + place[2] + 10, place[1] + place[3] + 12
+    x, lowest = place.right + 10, place.bottom + 12
     ordered = sorted(causes, key=lambda cause: levels[cause])
     for cause in ordered:
-        y = min(place[1] + place[3] * (1 - levels[cause]), lowest - 17)
+        y = min(place.y + place.height * (1 - levels[cause]), lowest - 17)
         lowest = y
-        end = place[1] + place[3] * (1 - levels[cause])
+        end = place.y + place.height * (1 - levels[cause])
         sheet.line((x - 9, end), (x + 4, y), (x + 12, y), colour=_style(cause)[0], width=2)
         sheet.text(x + 18, y, f"{cause}, {data['by_cause'][cause]:,}")
 
 
-def _map(sheet: "Sheet", data: dict[str, Any], causes: list[str], place: tuple[float, ...]) -> None:
+def _map(sheet: "Sheet", data: dict[str, Any], causes: list[str], place: Place) -> None:
     """Each fault at its page: pages in the order of addresses, without what nobody touched."""
     from harness.report.palette import light
 
-    axes = sheet.chart(place[0], place[1], place[2], place[3], "Where: pages touched, by address")
+    axes = sheet.chart(*place, "Where: pages touched, by address")
     pages = sorted({address >> 12 for _, _, address, _ in data["faults"]})
     rank = {page: number for number, page in enumerate(pages)}
     every = max(-(-len(data["faults"]) // _POINTS), 1)
@@ -193,18 +193,18 @@ def _map(sheet: "Sheet", data: dict[str, Any], causes: list[str], place: tuple[f
     _areas(sheet, pages, place)
 
 
-def _areas(sheet: "Sheet", pages: list[int], place: tuple[float, ...]) -> None:
+def _areas(sheet: "Sheet", pages: list[int], place: Place) -> None:
     """Where the next touched page is far away, a line, and the address at which it goes on."""
     total = max(len(pages), 1) + 1
-    last = place[1] + place[3] + 30
+    last = place.bottom + 30
     for number, page in enumerate(pages):
         if number and page - pages[number - 1] < 256:
             continue
-        y = place[1] + place[3] * (1 - (number + 0.5) / total)
-        sheet.line((place[0], y), (place[0] + place[2], y), colour="line", width=0.8)
-        if last - y > 13 and place[0] + place[2] + 90 < sheet.width:
+        y = place.y + place.height * (1 - (number + 0.5) / total)
+        sheet.line((place.x, y), (place.right, y), colour="line", width=0.8)
+        if last - y > 13 and place.right + 90 < sheet.width:
             words = f"from {page << 12:#010x}"
-            sheet.text(place[0] + place[2] + 8, y - 7, words, colour="muted", mono=True, scale=0.84)
+            sheet.text(place.right + 8, y - 7, words, colour="muted", mono=True, scale=0.84)
             last = y
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.mappings import PAGE_SHIFT, rights_text
 from harness.paging_modes import paging_mode
 from harness.readings.spec import mmu_features
-from harness.report.picture import NARROW, Picture, Table, counted, size_text
+from harness.report.picture import NARROW, Picture, Place, Table, counted, size_text
 from harness.report.table_walk import Group, Leaves, flags_text, walk_tables
 from kernel_model.arch_i386.page import PAGE_OFFSET
 
@@ -135,7 +135,7 @@ def draw(data: dict[str, Any], width: int) -> "Sheet":
     height = top + len(groups) * step + 56 + (24 if hidden else 0)
     sheet = Sheet(width, max(height, 120), size=11 if narrow else 12.5)
     if narrow:
-        _root(sheet, data, 2, 4, width - 4, 44)
+        _root(sheet, data, Place(2, 4, width - 4, 44))
         sheet.line((12, 48), (12, top + (len(groups) - 0.5) * step), colour="muted", width=1.2)
     else:
         _wide_trunk(sheet, data, groups, top, step)
@@ -160,19 +160,18 @@ def _chosen(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*groups[: _SHOWN // 2], *groups[-_SHOWN // 2 :]]
 
 
-def _root(
-    sheet: "Sheet", data: dict[str, Any], x: float, y: float, width: float, high: float
-) -> None:
-    sheet.box(x, y, width, high, fill="grey-tint", edge="grey", thickness=1.4)
-    sheet.text(x + 12, y + high / 2 - 9, f"CR3 {data['cr3']:#x}", bold=True)
-    sheet.text(x + 12, y + high / 2 + 9, data["mode"], colour="muted", scale=0.92)
+def _root(sheet: "Sheet", data: dict[str, Any], box: Place) -> None:
+    sheet.box(*box, fill="grey-tint", edge="grey", thickness=1.4)
+    middle = box.y + box.height / 2
+    sheet.text(box.x + 12, middle - 9, f"CR3 {data['cr3']:#x}", bold=True)
+    sheet.text(box.x + 12, middle + 9, data["mode"], colour="muted", scale=0.92)
 
 
 def _wide_trunk(
     sheet: "Sheet", data: dict[str, Any], groups: list[dict[str, Any]], top: float, step: float
 ) -> None:
     middle = top + max(len(groups), 1) * step / 2
-    _root(sheet, data, 2, middle - 26, 146, 52)
+    _root(sheet, data, Place(2, middle - 26, 146, 52))
     sheet.line((148, middle), (162, middle), colour="muted", width=1.2)
     if groups:
         ends = top + step / 2 - 4, top + (len(groups) - 0.5) * step - 4
@@ -204,7 +203,7 @@ def _row(sheet: "Sheet", group: dict[str, Any], y: float) -> None:
     span = f"{group['va']:#010x} - {group['va'] + group['size'] - 1:#010x}"
     sheet.text(192, y + 30, span, mono=True, scale=0.86)
     sheet.arrow((430, middle), (470, middle))
-    _strip(sheet, group, 474, y + 3, 352, 36)
+    _strip(sheet, group, Place(474, y + 3, 352, 36))
     sheet.text(838, y + 13, _name(group), bold=True, scale=0.94)
     sheet.text(838, y + 30, _target(group), colour="muted", scale=0.84)
 
@@ -219,7 +218,7 @@ def _row_narrow(sheet: "Sheet", group: dict[str, Any], y: float) -> None:
     )
     span = f"{group['va']:#010x} - {group['va'] + group['size'] - 1:#010x}"
     sheet.text(36, y + 31, span, mono=True, scale=0.9)
-    _strip(sheet, group, 27, y + 48, right - 27, 10)
+    _strip(sheet, group, Place(27, y + 48, right - 27, 10))
     sheet.text(27, y + 68, _target(group), colour="muted", scale=0.9)
 
 
@@ -229,15 +228,13 @@ def _name(group: dict[str, Any]) -> str:
     return "user space"
 
 
-def _strip(
-    sheet: "Sheet", group: dict[str, Any], x: float, y: float, width: float, high: float
-) -> None:
+def _strip(sheet: "Sheet", group: dict[str, Any], place: Place) -> None:
     """The table's entries, or the large pages, as one bar."""
-    colour = _COLOURS[group["kind"]]
+    colour, (x, y, width, high) = _COLOURS[group["kind"]], place
     if group["kind"] == "broken":
-        sheet.cells([(x, y, width, high)], "red-tint", "red")
+        sheet.cells([place], "red-tint", "red")
         return
-    sheet.cells([(x, y, width, high)], "panel", "line")
+    sheet.cells([place], "panel", "line")
     if group["kind"] == "large" or group["count"] > 1:
         parts = group["count"] if group["count"] <= _PAGES_DRAWN else 1
         each = width / parts

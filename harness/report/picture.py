@@ -8,7 +8,7 @@ drawn. Nothing here can fail.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from harness.machine import Machine
@@ -18,6 +18,23 @@ WIDE: Final = 1040
 """Pixels that a picture has on a desk."""
 NARROW: Final = 340
 """And on a phone."""
+
+
+class Place(NamedTuple):
+    """A rectangle of a sheet, in pixels from its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.monitors.slabs import LISTS, CacheSeen, SlabInconsistent, slab_census
-from harness.report.picture import NARROW, Picture, Table, counted, size_text
+from harness.report.picture import NARROW, Picture, Place, Table, counted, size_text
 from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.errors import BadPhysicalAddress
 from kernel_model.proc import slabinfo
@@ -134,57 +134,46 @@ def draw(data: dict[str, Any], width: int) -> "Sheet":
 def _cache(sheet: "Sheet", cache: dict[str, Any], y: float, most: int) -> None:
     middle = y + 9
     sheet.text(166, middle, cache["name"], align="right", mono=True, scale=0.92)
-    _slabs(sheet, cache, 178, y + 2, 220, 14, most)
+    _slabs(sheet, cache, Place(178, y + 2, 220, 14), most)
     sheet.text(488, middle, f"{cache['slabs']:,}", align="right", scale=0.9)
-    _objects(sheet, cache, 500, y + 2, 170, 14)
+    _objects(sheet, cache, Place(500, y + 2, 170, 14))
     words = f"{cache['active_objects']:,} of {cache['objects']:,}"
     sheet.text(678, middle, words, scale=0.9)
-    _dots(sheet, cache, 838, middle, 190)
+    _dots(sheet, cache, 838, middle)
 
 
 def _cache_narrow(sheet: "Sheet", cache: dict[str, Any], y: float, most: int) -> None:
     sheet.text(4, y + 8, cache["name"], mono=True, scale=0.95, bold=True)
     words = f"{cache['active_objects']:,} of {counted(cache['objects'], 'object')}"
     sheet.text(sheet.width - 4, y + 8, words, align="right", colour="muted", scale=0.92)
-    _slabs(sheet, cache, 4, y + 18, 150, 12, most)
-    _objects(sheet, cache, 172, y + 18, 164, 12)
-    _dots(sheet, cache, 4, y + 38, 220)
-    sheet.text(
-        sheet.width - 4,
-        y + 39,
-        counted(cache["slabs"], "slab"),
-        align="right",
-        colour="muted",
-        scale=0.88,
-    )
+    _slabs(sheet, cache, Place(4, y + 18, 150, 12), most)
+    _objects(sheet, cache, Place(172, y + 18, 164, 12))
+    _dots(sheet, cache, 4, y + 38)
+    slabs = counted(cache["slabs"], "slab")
+    sheet.text(sheet.width - 4, y + 39, slabs, align="right", colour="muted", scale=0.88)
 
 
-def _slabs(
-    sheet: "Sheet", cache: dict[str, Any], x: float, y: float, width: float, high: float, most: int
-) -> None:
+def _slabs(sheet: "Sheet", cache: dict[str, Any], place: Place, most: int) -> None:
     """One box for each slab where they are few, else a bar in proportion."""
-    total = cache["slabs"]
-    each = min(width / most, 22.0)
-    at = x
+    each = min(place.width / most, 22.0)
+    at = place.x
     for state, name in zip(_STATES, LISTS, strict=True):
         count = cache[name]
         if each >= 5:
-            boxes = [(at + number * each, y, each - 2, high) for number in range(count)]
+            boxes = [(at + n * each, place.y, each - 2, place.height) for n in range(count)]
         else:
-            boxes = [(at, y, max(count / total * total * each, 1.0), high)] if count else []
+            boxes = [(at, place.y, max(count * each, 1.0), place.height)] if count else []
         sheet.cells(boxes, _COLOURS[state], "grey" if state == "free" else "")
         at += count * each
 
 
-def _objects(
-    sheet: "Sheet", cache: dict[str, Any], x: float, y: float, width: float, high: float
-) -> None:
+def _objects(sheet: "Sheet", cache: dict[str, Any], place: Place) -> None:
     share = cache["active_objects"] / cache["objects"]
-    sheet.cells([(x, y, width, high)], "panel", "line")
-    sheet.cells([(x, y, width * share, high)] if share else [], "green")
+    sheet.cells([place], "panel", "line")
+    sheet.cells([place._replace(width=place.width * share)] if share else [], "green")
 
 
-def _dots(sheet: "Sheet", cache: dict[str, Any], x: float, y: float, width: float) -> None:
+def _dots(sheet: "Sheet", cache: dict[str, Any], x: float, y: float) -> None:
     """A place for each colour, filled when a slab has it; a number when several do."""
     colours = cache["colours"]
     if colours is None:
@@ -192,27 +181,12 @@ def _dots(sheet: "Sheet", cache: dict[str, Any], x: float, y: float, width: floa
         return
     number = min(colours["number"], _DOTS)
     for turn in range(number):
-        slabs = colours["slabs"].get(str(turn), 0)
-        at = x + turn * 15
-        sheet.box(
-            at,
-            y - 6,
-            12,
-            12,
-            fill="purple" if slabs else "panel",
-            edge="purple" if slabs else "line",
-            radius=6,
-        )
+        slabs, at = colours["slabs"].get(str(turn), 0), x + turn * 15
+        fill, edge = ("purple", "purple") if slabs else ("panel", "line")
+        sheet.box(at, y - 6, 12, 12, fill=fill, edge=edge, radius=6)
         if slabs > 1:
-            sheet.text(
-                at + 6,
-                y,
-                f"{slabs}" if slabs < 100 else "+",
-                colour="page",
-                align="center",
-                scale=0.68,
-                bold=True,
-            )
+            words = f"{slabs}" if slabs < 100 else "+"
+            sheet.text(at + 6, y, words, colour="page", align="center", scale=0.68, bold=True)
     if colours["number"] > number:
         sheet.text(x + number * 15 + 3, y, f"of {colours['number']}", colour="muted", scale=0.84)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.report.frame_use import USES, Uses, frame_use, shares
-from harness.report.picture import NARROW, Picture, Table, counted, size_text
+from harness.report.picture import NARROW, Picture, Place, Table, counted, size_text
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.proc import zoneinfo
 from kernel_model.proc.zones import node_zones
@@ -125,7 +125,7 @@ def _draw_node(sheet: "Sheet", node: dict[str, Any], top: float, step: float) ->
         sheet.text(216, y + 19, f"{zone['address']:#010x}", mono=True, scale=0.86)
         sheet.arrow((398, y), (448, y))
         sheet.text(454, y - 25, f"zone_mem_map {zone['mem_map']:#010x}", mono=True, scale=0.86)
-        _strip(sheet, zone, 454, y - 13, sheet.width - 458, 30)
+        _strip(sheet, zone, Place(454, y - 13, sheet.width - 458, 30))
         _ends(sheet, zone, 454, y + 28, sheet.width - 458)
 
 
@@ -143,7 +143,7 @@ def _draw_node_narrow(sheet: "Sheet", node: dict[str, Any], top: float, step: fl
         sheet.text(36, y + 15, f"ZONE_{zone['zone'].upper()}", bold=True)
         sheet.text(sheet.width - 12, y + 15, _extent(zone), colour="muted", align="right")
         sheet.text(36, y + 34, f"zone_mem_map {zone['mem_map']:#010x}", mono=True, scale=0.9)
-        _strip(sheet, zone, 26, y + 58, sheet.width - 28, 26)
+        _strip(sheet, zone, Place(26, y + 58, sheet.width - 28, 26))
         _ends(sheet, zone, 26, y + 95, sheet.width - 28)
 
 
@@ -151,33 +151,22 @@ def _extent(zone: dict[str, Any]) -> str:
     return f"{counted(zone['frames'], 'frame')}, {size_text(zone['frames'] << PAGE_SHIFT)}"
 
 
-def _strip(
-    sheet: "Sheet", zone: dict[str, Any], x: float, y: float, width: float, height: float
-) -> None:
+def _strip(sheet: "Sheet", zone: dict[str, Any], place: Place) -> None:
     """The zone's part of ``mem_map``: each cell filled by the shares of the uses."""
-    cells, total = zone["strip"], zone["frames"]
-    each = width / total * zone["frames_per_cell"]
-    sheet.cells([(x, y, width, height)], USES["free"], "line")
-    colours = list(USES.values())
+    cells, colours = zone["strip"], list(USES.values())
+    each = place.width / zone["frames"] * zone["frames_per_cell"]
+    sheet.cells([place], USES["free"], "line")
     for use in range(1, len(colours)):
         filled = []
         for number, cell in enumerate(cells):
             if cell[use]:
-                share = height / sum(cell)
-                below = sum(cell[1:use])
-                wide = min(each, x + width - (x + number * each))
-                filled.append(
-                    (
-                        x + number * each,
-                        y + height - (below + cell[use]) * share,
-                        wide,
-                        cell[use] * share,
-                    )
-                )
+                share, x = place.height / sum(cell), place.x + number * each
+                top = place.bottom - sum(cell[1 : use + 1]) * share
+                filled.append((x, top, min(each, place.right - x), cell[use] * share))
         sheet.cells(filled, colours[use])
     for number in range(1, len(cells)):
-        at = x + number * each
-        sheet.line((at, y), (at, y + height), colour="page", width=0.7)
+        x = place.x + number * each
+        sheet.line((x, place.y), (x, place.bottom), colour="page", width=0.7)
 
 
 def _ends(sheet: "Sheet", zone: dict[str, Any], x: float, y: float, width: float) -> None:

@@ -140,6 +140,7 @@ def test_a_kernel_that_dies_is_reported(
         (["nowhere/out.html"], "nowhere/out.html: there is no folder nowhere: make it first"),
         (["."], ".: a folder: give a file to write"),
         (["-"], "OUT.html -: give a file"),
+        (["/dev/null"], "/dev/null: a device or a pipe: give a file"),
         ([], "OUT.html"),
         (["out.html", "stray"], "ARGS and --root are for a program: give --program ELF too"),
         (["out.html", "--program", "/nowhere"], "/nowhere"),
