@@ -1,295 +1,195 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A census of the slab allocator: every cache, slab and object, read straight from RAM.
 
-:func:`slab_census` walks ``cache_chain``, the three lists of each cache, the ``kmem_bufctl_t``
-chain of each slab and the arrays of each CPU (book 8.1.1, 8.2, 8.5), with no code of the
-allocator, and holds what stands there against itself and against ``mem_map``.
+:func:`slab_census` walks the chain of caches, the three lists of each cache, the
+``kmem_bufctl_t`` chain of each slab and the arrays of objects (book 8.1.1, 8.2, 8.5, 8.8), with no
+code of the allocator, and holds what stands there against itself and against ``mem_map``. What
+both releases have is :mod:`harness.monitors.slab_reader`.
 
 What can fail: :class:`SlabInconsistent`, which names cache, slab and what is wrong; a pointer
 out of RAM is a :class:`~kernel_model.errors.BadPhysicalAddress`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from typing import Final
 
-import numpy as np
-
-from kernel_model.errors import MmucheckError
-from kernel_model.kernel import Kernel
-from kernel_model.mm.mmzone import for_each_zone
+from harness.monitors.slab_reader import (
+    CacheSeen,
+    HasImage,
+    SlabInconsistent,
+    SlabLayout,
+    SlabReader,
+    SlabSeen,
+)
 
 __all__ = ["CacheSeen", "SlabInconsistent", "SlabSeen", "slab_census"]
 
-PAGE_OFFSET: Final = 0xC0000000
-PAGE_SIZE: Final = 4096
-PG_SLAB: Final = 1 << 8
-BUFCTL_END: Final = 0xFFFFFFFF
-RED_ZONE, POISON, OFF_SLAB = 0x400, 0x800, 0x10000
-FREE_ZONE, USED_ZONE = 0x5A2CF071, 0x170FC2A5
-WORDS: Final = ("gfporder", "objsize", "num", "flags", "colour", "colour_off", "colour_next")
-SLAB_WORDS: Final = ("colouroff", "s_mem", "inuse", "free")
-LISTS: Final = ("slabs_full", "slabs_partial", "slabs_free")
+STORE_USER, RECLAIM_ACCOUNT, DESTROY_BY_RCU = 0x10000, 0x20000, 0x80000
+LONGEST_NAME: Final = 64
 
 
-class SlabInconsistent(MmucheckError):
-    """What RAM says of a cache or slab contradicts itself, or ``mem_map``."""
-
-    concerns = "kmem_cache_alloc(), kmem_cache_free(), kmem_cache_grow(), mm/slab.c (book 8.1-8.4)"
-
-
-@dataclass(frozen=True)
-class SlabSeen:
-    """One slab: ``memory`` is the address of its pages, ``colour`` the bytes that its objects are
-    shifted by, ``used`` the objects that are out of it, as their users know them: behind the
-    red zone, where there is one."""
-
-    vaddr: int
-    kept_in: str
-    memory: int
-    colour: int
-    first: int
-    used: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class CacheSeen:
-    """One cache, with the words of its ``kmem_cache_t``; ``pages`` are those of a slab.
-    ``arrays`` has the objects in the array of each CPU, by its address."""
-
-    name: str
-    vaddr: int
-    pages: int
-    objsize: int
-    num: int
-    flags: int
-    colour: int
-    colour_off: int
-    colour_next: int
-    slabs: dict[int, SlabSeen] = field(default_factory=dict)
-    arrays: dict[int, tuple[int, ...]] = field(default_factory=dict)
-
-    @property
-    def live(self) -> set[int]:
-        """The objects that users have: out of a slab, and in no array."""
-        used = {objp for slab in self.slabs.values() for objp in slab.used}
-        return used.difference(*self.arrays.values())
-
-
-def slab_census(kernel: Kernel) -> dict[int, CacheSeen]:
+def slab_census(machine: HasImage) -> dict[int, CacheSeen]:
     """All caches by address, ``cache_cache`` first, when everything about them is consistent."""
-    reader = _Reader(kernel)
-    caches = {cache.vaddr: cache for cache in reader.caches()}
-    owners: dict[int, tuple[int, int]] = {}
-    for cache in caches.values():
-        for slab in cache.slabs.values():
-            reader.check_frames(cache, slab, owners)
-    reader.check_marked_frames(owners)
-    live = {vaddr: cache.live for vaddr, cache in caches.items()}
-    for cache in caches.values():
-        reader.check_descriptors(cache, live)
-    return caches
+    return _READERS[machine.image.config.release](machine).census()
 
 
-class _Reader:
-    """The fields of one machine's slab structures, by kernel virtual address."""
+class Reader24(SlabReader):
+    """The structures of 2.4: ``cache_cache`` heads the chain, arrays are of SMP builds."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-        self.ram = kernel.ram
-        self.debug = kernel.config.debug_slab
-        structs = kernel.image.structs
-        self.cache_t, self.slab_t = structs.kmem_cache_t, structs.slab_t
-        self.cache_fields = [self.cache_t.word(name) for name in WORDS]
-        self.slab_fields = [self.slab_t.word(name) for name in SLAB_WORDS]
-        self.cache_cache = kernel.image.symbol("cache_cache")
+    def __init__(self, machine: HasImage) -> None:
+        layout = SlabLayout(
+            pg_slab=8,
+            page_list="list",
+            node_frames="node_size",
+            node_first=("node_start_paddr", 12),
+            node_next="node_next",
+            bufctl=4,
+            off_slab=0x10000,
+            lists="",
+            arrays="cpudata" if machine.image.config.smp else "",
+            array_head=8,
+            free_in_arrays=False,
+            poison=0x5A,
+        )
+        super().__init__(machine, layout)
 
-    def word(self, vaddr: int) -> int:
-        return self.ram.read32(vaddr - PAGE_OFFSET)
-
-    def words(self, vaddr: int, count: int) -> list[int]:
-        return memoryview(self.ram.read(vaddr - PAGE_OFFSET, 4 * count)).cast("I").tolist()
-
-    def field(self, cache: int, name: str) -> int:
-        return self.word(cache + self.cache_t.offset(name))
-
-    def list_entries(self, head: int, where: str) -> list[int]:
-        """The entries of a list whose links agree in both directions."""
-        entries: list[int] = []
-        previous = head
-        while (entry := self.word(previous)) != head:
-            if self.word(entry + 4) != previous or len(entries) > self.ram.frames * 128:
-                raise SlabInconsistent(f"{where}: {entry:#x} does not point back to {previous:#x}")
-            entries.append(entry)
-            previous = entry
-        if self.word(head + 4) != previous:
-            raise SlabInconsistent(f"{where}: the head does not point back to {previous:#x}")
-        return entries
-
-    # -- caches ------------------------------------------------------------------------------
-
-    def caches(self) -> Iterator[CacheSeen]:
+    def chain(self) -> list[int]:
         link = self.cache_t.offset("next")
         chain = self.list_entries(self.cache_cache + link, "cache_chain")
-        for vaddr in [self.cache_cache, *(entry - link for entry in chain)]:
-            yield self.cache(vaddr)
+        return [self.cache_cache, *(entry - link for entry in chain)]
 
-    def cache(self, vaddr: int) -> CacheSeen:
-        words = self.words(vaddr, self.cache_t.size // 4)
-        text = self.ram.read(vaddr + self.cache_t.offset("name") - PAGE_OFFSET, 20)
-        name = text.partition(b"\0")[0].decode("latin-1")
-        order, size, num, flags, *colours = (words[index] for index in self.cache_fields)
-        colour, colour_off, colour_next = colours
-        cache = CacheSeen(
-            name, vaddr, 1 << order, size, num, flags, colour, colour_off, colour_next
-        )
-        if self.field(vaddr, "growing"):
-            raise SlabInconsistent(f"cache {name}: it is growing, and nobody runs")
-        for kept_in in LISTS:
-            head = vaddr + self.cache_t.offset(kept_in)
-            for slab in self.list_entries(head, f"cache {name}, {kept_in}"):
-                cache.slabs[slab] = self.slab(cache, slab, kept_in)
-        self.read_arrays(cache)
-        if self.debug and self.field(vaddr, "num_active") != sum(
-            len(slab.used) for slab in cache.slabs.values()
-        ):
-            raise SlabInconsistent(f"cache {name}: num_active is not the objects in use")
-        return cache
+    def name(self, cache: int) -> str:
+        return self.text(cache + self.cache_t.offset("name"), 20)
 
-    def read_arrays(self, cache: CacheSeen) -> None:
-        """The per-CPU arrays: no longer than they may be, and of objects that left their slabs."""
-        if not self.kernel.config.smp:
-            return
-        used = {objp for slab in cache.slabs.values() for objp in slab.used}
-        cpudata = cache.vaddr + self.cache_t.offset("cpudata")
-        for cpu, array in enumerate(self.words(cpudata, self.kernel.config.nr_cpus)):
-            if not array:
-                continue
-            avail, limit = self.word(array), self.word(array + 4)
-            where = f"cache {cache.name}, array of CPU {cpu}"
-            if avail > limit or not 0 < self.field(cache.vaddr, "batchcount") <= limit:
-                raise SlabInconsistent(f"{where}: {avail} objects of {limit}")
-            entries = tuple(self.words(array + 8, avail))
-            if not used.issuperset(entries) or len(set(entries)) != avail:
-                raise SlabInconsistent(f"{where}: an object that is in its slab, or in two arrays")
-            used.difference_update(entries)
-            cache.arrays[array] = entries
+    def check_cache(self, cache: CacheSeen) -> None:
+        if self.field(cache.vaddr, "growing"):
+            raise SlabInconsistent(f"cache {cache.name}: it is growing, and nobody runs")
 
-    # -- slabs -------------------------------------------------------------------------------
-
-    def slab(self, cache: CacheSeen, vaddr: int, kept_in: str) -> SlabSeen:
-        def wrong(what: str) -> NoReturn:
-            raise SlabInconsistent(f"cache {cache.name}, {kept_in}, slab {vaddr:#x}: {what}")
-
-        words = self.words(vaddr, self.slab_t.size // 4)
-        colouroff, first, inuse, free = (words[index] for index in self.slab_fields)
-        chain = self.free_chain(cache, vaddr, free)
-        if len(chain) != cache.num - inuse or len(set(chain)) != len(chain):
-            wrong(f"{inuse} of {cache.num} objects in use, but {len(chain)} in the chain")
-        state = 0 if inuse == cache.num else 2 if inuse == 0 else 1
-        if LISTS[state] != kept_in:
-            wrong(f"{inuse} of {cache.num} objects are in use")
-        memory = first - colouroff
-        if memory % PAGE_SIZE:
-            wrong(f"its pages begin at {memory:#x}")
-        descriptor = 0 if cache.flags & OFF_SLAB else self.descriptor_bytes(cache)
-        if not descriptor <= colouroff <= cache.pages * PAGE_SIZE - cache.num * cache.objsize:
-            wrong(f"{cache.num} objects from offset {colouroff} on do not fit")
-        if not cache.flags & OFF_SLAB and vaddr + descriptor != first:
-            wrong("the descriptor does not stand before the objects")
-        turn, rest = divmod(colouroff - descriptor, cache.colour_off)
-        if rest or turn >= max(cache.colour, 1):
-            wrong(f"its colour is {colouroff - descriptor} bytes")
-        numbers = set(chain)
-        start = first + self.red_zone_bytes(cache)
-        used = tuple(start + i * cache.objsize for i in range(cache.num) if i not in numbers)
-        slab = SlabSeen(vaddr, kept_in, memory, colouroff - descriptor, first, used)
-        if self.debug:
-            self.check_debug_bytes(cache, slab)
-        return slab
-
-    def red_zone_bytes(self, cache: CacheSeen) -> int:
-        """The bytes before an object that tell whether it is in use."""
-        return 4 if self.debug and cache.flags & RED_ZONE else 0
+    def batchcount(self, cache: int, array: int) -> int:
+        return self.field(cache, "batchcount")
 
     def descriptor_bytes(self, cache: CacheSeen) -> int:
-        """A ``slab_t`` and its ``kmem_bufctl_t`` array, in whole cache lines."""
-        line = self.kernel.config.l1_cache_bytes
+        """In whole cache lines."""
+        line = self.image.config.l1_cache_bytes
         return (self.slab_t.size + 4 * cache.num + line - 1) // line * line
 
-    def free_chain(self, cache: CacheSeen, slab: int, index: int) -> list[int]:
-        chain: list[int] = []
-        links = self.words(slab + self.slab_t.size, cache.num)
-        while index != BUFCTL_END and index < cache.num and len(chain) <= cache.num:
-            chain.append(index)
-            index = links[index]
-        if index != BUFCTL_END:
-            raise SlabInconsistent(
-                f"cache {cache.name}, slab {slab:#x}: the chain of free objects names {index:#x}"
-            )
-        return chain
+    def body(self, cache: CacheSeen) -> tuple[int, int]:
+        zone = self.user_offset(cache)
+        return zone, cache.objsize - 2 * zone
 
-    def check_debug_bytes(self, cache: CacheSeen, slab: SlabSeen) -> None:
-        """Red zones say what the chain says; nobody wrote into a poisoned free object."""
-        zone, size = self.red_zone_bytes(cache), cache.objsize
-        where = f"cache {cache.name}, slab {slab.vaddr:#x}, object"
-        length = cache.num * size
-        objects = self.ram.table(slab.first - PAGE_OFFSET, length, np.uint8).reshape(-1, size)
-        free = np.ones(cache.num, np.bool_)
-        free[[(objp - slab.first) // size for objp in slab.used]] = False
-        if zone:
-            words = objects.view(np.uint32)
-            expected = np.where(free, FREE_ZONE, USED_ZONE)
-            for column in (0, -1):
-                for index in np.flatnonzero(words[:, column] != expected):
-                    raise SlabInconsistent(f"{where} {index}: wrong red zone")
-        if cache.flags & POISON:
-            body = objects[free, zone : size - zone]
-            spoilt = np.any(body[:, :-1] != 0x5A, axis=1) | (body[:, -1] != 0xA5)
-            for index in np.flatnonzero(free)[spoilt]:
-                raise SlabInconsistent(f"{where} {index}: its poison is gone")
+    def zones(self, cache: CacheSeen) -> tuple[int, int]:
+        return 0, cache.objsize - 4
 
-    # -- frames and descriptors --------------------------------------------------------------
 
-    def check_frames(
-        self, cache: CacheSeen, slab: SlabSeen, owners: dict[int, tuple[int, int]]
+class Reader26(SlabReader):
+    """The structures of 2.6: a head of the chain of its own, arrays on every build, and slabs that
+    are on no list because they wait for RCU."""
+
+    def __init__(self, machine: HasImage) -> None:
+        layout = SlabLayout(
+            pg_slab=7,
+            page_list="lru",
+            node_frames="node_spanned_pages",
+            node_first=("node_start_pfn", 0),
+            node_next="pgdat_next",
+            bufctl=2,
+            off_slab=0x80000000,
+            lists="lists",
+            arrays="array",
+            array_head=16,
+            free_in_arrays=True,
+            poison=0x6B,
+        )
+        super().__init__(machine, layout)
+
+    def chain(self) -> list[int]:
+        link = self.cache_t.offset("next")
+        entries = self.list_entries(self.image.symbol("cache_chain"), "cache_chain")
+        chain = [entry - link for entry in entries]
+        if self.cache_cache not in chain:
+            raise SlabInconsistent("cache_chain: cache_cache is not on it")
+        return [self.cache_cache, *(cache for cache in chain if cache != self.cache_cache)]
+
+    def name(self, cache: int) -> str:
+        return self.text(self.field(cache, "name"), LONGEST_NAME)
+
+    def arrays_of(self, cache: int) -> Iterator[tuple[str, int]]:
+        yield from super().arrays_of(cache)
+        if shared := self.word(self.list_field(cache, "shared")):
+            yield "shared array", shared
+
+    def check_array(self, cache: CacheSeen, array: int, where: str) -> None:
+        if array == self.word(self.list_field(cache.vaddr, "shared")):
+            avail, limit = self.words(array, 2)
+            if avail > limit:
+                raise SlabInconsistent(f"{where}: {avail} objects of {limit}")
+        else:
+            super().check_array(cache, array, where)
+
+    def batchcount(self, cache: int, array: int) -> int:
+        return self.words(array, 3)[2]
+
+    def check_cache(self, cache: CacheSeen) -> None:
+        """``free_objects`` is what the chains of all slabs have together."""
+        count = self.word(self.list_field(cache.vaddr, "free_objects"))
+        free = sum(cache.num - len(slab.used) for slab in cache.slabs.values())
+        if count != free:
+            raise SlabInconsistent(f"cache {cache.name}: {free} objects are free, not {count}")
+
+    def descriptor_bytes(self, cache: CacheSeen) -> int:
+        """As the cache has it; no less than the descriptor and its array need."""
+        size = self.field(cache.vaddr, "slab_size")
+        if size < self.slab_t.size + 2 * cache.num:
+            raise SlabInconsistent(f"cache {cache.name}: no descriptor fits {size} bytes")
+        return size
+
+    def user_offset(self, cache: CacheSeen) -> int:
+        return self.field(cache.vaddr, "dbghead") if self.debug else 0
+
+    def body(self, cache: CacheSeen) -> tuple[int, int]:
+        return self.user_offset(cache), self.field(cache.vaddr, "reallen")
+
+    def zones(self, cache: CacheSeen) -> tuple[int, int]:
+        behind = 8 if cache.flags & STORE_USER else 4
+        return self.user_offset(cache) - 4, cache.objsize - behind
+
+    # -- pages -----------------------------------------------------------------------------------
+
+    def check_machine(
+        self,
+        caches: dict[int, CacheSeen],
+        owners: dict[int, tuple[int, int]],
+        live: dict[int, set[int]],
     ) -> None:
-        """Each frame of a slab is its alone, marked, and names cache and slab."""
-        memmap = self.kernel.allocator.memmap
-        list_at = self.kernel.image.structs.page.offset("list")
-        for vaddr in range(slab.memory, slab.memory + cache.pages * PAGE_SIZE, PAGE_SIZE):
-            page = memmap.page(vaddr - PAGE_OFFSET >> 12)
-            where = (
-                f"cache {cache.name}, slab {slab.vaddr:#x}, frame {vaddr - PAGE_OFFSET >> 12:#x}"
-            )
-            if page in owners:
-                raise SlabInconsistent(f"{where}: it belongs to slab {owners[page][1]:#x}, too")
-            owners[page] = cache.vaddr, slab.vaddr
-            if (self.word(page + list_at), self.word(page + list_at + 4)) != owners[page]:
-                raise SlabInconsistent(f"{where}: its struct page names another cache or slab")
+        """Slabs that wait for RCU have their frames still; both counts of pages are right."""
+        for cache, slab, memory in self.waiting_for_rcu(caches):
+            for vaddr in range(memory, memory + (cache.pages << 12), 1 << 12):
+                if self.page(vaddr) in owners:
+                    raise SlabInconsistent(f"cache {cache.name}: {slab:#x} waits, and is on a list")
+                owners[self.page(vaddr)] = cache.vaddr, slab
+        pages = dict.fromkeys(caches, 0)
+        for vaddr, _ in owners.values():
+            pages[vaddr] += 1
+        statics = self.image.statics
+        counted = sum(int(state.nr_slab) for state in statics.page_states) % (1 << 32)
+        if counted != len(owners):
+            raise SlabInconsistent(f"nr_slab is {counted}, but slabs have {len(owners)} frames")
+        accounted = sum(pages[c.vaddr] for c in caches.values() if c.flags & RECLAIM_ACCOUNT)
+        if int(statics.slab_reclaim_pages) != accounted:
+            raise SlabInconsistent(f"slab_reclaim_pages is not {accounted}")
 
-    def check_marked_frames(self, owners: dict[int, tuple[int, int]]) -> None:
-        """``PG_slab`` marks the frames of slabs, and no others."""
-        memmap, marked = self.kernel.allocator.memmap, set()
-        for zone in for_each_zone(self.kernel.image):
-            start = int(zone.view.zone_mem_map)
-            rows = memmap.rows(start, zone.size)
-            found = np.flatnonzero(rows[:, memmap.flags_word] & PG_SLAB)
-            marked |= set((start + found * memmap.page_bytes).tolist())
-        for page in marked.symmetric_difference(owners):
-            mark = "is marked PG_slab, but in no slab" if page in marked else "lacks PG_slab"
-            raise SlabInconsistent(f"frame {memmap.pfn(page):#x} {mark}")
+    def waiting_for_rcu(self, caches: dict[int, CacheSeen]) -> Iterator[tuple[CacheSeen, int, int]]:
+        """Cache, descriptor and pages of each slab that waits for the end of a grace period."""
+        kind = self.image.structs.slab_rcu
+        head = int(self.image.statics.rcu_callbacks)
+        while head:
+            view = self.image.at(kind, head)
+            cache = caches.get(int(view.cachep))
+            if cache is None or not cache.flags & DESTROY_BY_RCU:
+                raise SlabInconsistent(f"rcu_callbacks: {head:#x} is no slab that may wait")
+            yield cache, head, int(view.addr)
+            head = int(view.head.next)
 
-    def check_descriptors(self, cache: CacheSeen, live: dict[int, set[int]]) -> None:
-        """What the allocator keeps in objects of its own is live: caches, off-slab descriptors."""
-        if cache.vaddr != self.cache_cache and cache.vaddr not in live[self.cache_cache]:
-            raise SlabInconsistent(f"cache {cache.name}: its kmem_cache_t is no object in use")
-        if cache.flags & OFF_SLAB:
-            keeper = self.field(cache.vaddr, "slabp_cache")
-            for slab in cache.slabs:
-                if slab not in live[keeper]:
-                    raise SlabInconsistent(f"cache {cache.name}, slab {slab:#x}: not allocated")
-        allocated = live.values()
-        for array in cache.arrays:
-            if not any(array in objects for objects in allocated):
-                raise SlabInconsistent(f"cache {cache.name}: its array {array:#x} is not allocated")
+
+_READERS: Final = {"2.4": Reader24, "2.6": Reader26}
+"""By release."""
