@@ -173,8 +173,9 @@ class SlabReader:
         live = {vaddr: cache.live for vaddr, cache in caches.items()}
         self.check_machine(caches, owners, live)
         self.check_marked_frames(owners)
+        allocated = set[int]().union(*live.values())
         for cache in caches.values():
-            self.check_descriptors(cache, live)
+            self.check_descriptors(cache, live, allocated)
         return caches
 
     def chain(self) -> list[int]:
@@ -392,7 +393,9 @@ class SlabReader:
             mark = "is marked PG_slab, but in no slab" if page in marked else "lacks PG_slab"
             raise SlabInconsistent(f"frame of struct page {page:#x} {mark}")
 
-    def check_descriptors(self, cache: CacheSeen, live: dict[int, set[int]]) -> None:
+    def check_descriptors(
+        self, cache: CacheSeen, live: dict[int, set[int]], allocated: set[int]
+    ) -> None:
         """What the allocator keeps in objects of its own is live: caches, off-slab descriptors."""
         if cache.vaddr != self.cache_cache and cache.vaddr not in self.live_of(
             self.cache_cache, live
@@ -403,9 +406,8 @@ class SlabReader:
             for slab in cache.slabs:
                 if slab not in self.live_of(keeper, live):
                     raise SlabInconsistent(f"cache {cache.name}, slab {slab:#x}: not allocated")
-        allocated = live.values()
         for array in cache.arrays:
-            if not any(array in objects for objects in allocated):
+            if array not in allocated:
                 raise SlabInconsistent(f"cache {cache.name}: its array {array:#x} is not allocated")
 
     @staticmethod

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.monitors.slab_reader import (
+    LISTS,
     CacheSeen,
     HasImage,
     SlabInconsistent,
@@ -22,7 +23,7 @@ from harness.monitors.slab_reader import (
     SlabSeen,
 )
 
-__all__ = ["CacheSeen", "SlabInconsistent", "SlabSeen", "slab_census"]
+__all__ = ["LISTS", "CacheSeen", "SlabInconsistent", "SlabSeen", "slab_census"]
 
 STORE_USER, RECLAIM_ACCOUNT, DESTROY_BY_RCU = 0x10000, 0x20000, 0x80000
 LONGEST_NAME: Final = 64

@@ -15,6 +15,7 @@ from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, phys_to_virt, vir
 from kernel_model.config import KernelConfig
 from kernel_model.errors import KernelBug
 from kernel_model.image import END, KernelImage
+from kernel_model.mm.linux_2_6.page_state import PageState
 from kernel_model.mm.slab import Cache
 from kernel_model.mm.slab.cache import kmem_cache_estimate
 from kernel_model.mm.slab.create import Limits
@@ -258,7 +259,7 @@ class Run26(SlabRun):
         statics = self._image.statics
         return {
             "jiffies": int(statics.jiffies),
-            "nr_slab": sum(int(state.nr_slab) for state in statics.page_states) % (1 << 32),
+            "nr_slab": PageState(self._image).total("nr_slab"),
             "slab_reclaim_pages": int(statics.slab_reclaim_pages),
         }
 

@@ -47,9 +47,7 @@ class Slab26(Slab):
     def __init__(
         self, image: KernelImage, frames: Frames, pages: PageSource, online_cpus: int = 1
     ) -> None:
-        objects = Objects26(
-            image, frames, pages, self.cache_free, lambda: self.cpu_caches.processor
-        )
+        objects = Objects26(image, frames, pages, self.cache_free)
         sizes = malloc_sizes(image.config.l1_cache_bytes)
         super().__init__(image, objects, image.symbol("cache_chain"), sizes)
         self.cpu_caches = TunedArrays(image, objects, self)

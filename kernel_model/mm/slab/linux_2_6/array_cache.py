@@ -201,12 +201,11 @@ class ArrayCaches(ObjectArrays):
         if words[at + TOUCHED]:
             words[at + TOUCHED] = 0
             return
-        avail = words[at]
-        count = (words[at + LIMIT] + 4) // 5
-        self._free_first(cache, array, count if count <= avail else (avail + 1) // 2)
+        if avail := words[at]:
+            count = (words[at + LIMIT] + 4) // 5
+            self._free_first(cache, array, count if count <= avail else (avail + 1) // 2)
 
     def _free_first(self, cache: Cache, array: int, count: int) -> None:
-        if count:
-            at = array - PAGE_OFFSET >> 2
-            self._objects.free_block(cache, at + ENTRIES, count)
-            self._drop(at, count)
+        at = array - PAGE_OFFSET >> 2
+        self._objects.free_block(cache, at + ENTRIES, count)
+        self._drop(at, count)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, virt_to_phys
 from kernel_model.image import KernelImage
+from kernel_model.mm.linux_2_6.page_state import PageState
 from kernel_model.mm.slab.cache import Cache
 from kernel_model.mm.slab.debug import BadObject
 from kernel_model.mm.slab.linux_2_6.constants import (
@@ -40,10 +41,7 @@ class Cache26(Cache):
 
 
 class Objects26(Objects):
-    """Objects and slabs of 2.6.
-
-    ``free`` is ``kmem_cache_free()``; ``processor`` is ``smp_processor_id()``.
-    """
+    """Objects and slabs of 2.6. ``free`` is ``kmem_cache_free()``."""
 
     cache_type = Cache26
     debug: SlabDebug26 | None
@@ -54,14 +52,13 @@ class Objects26(Objects):
         frames: Frames,
         pages: PageSource,
         free: Callable[[Cache, int], None],
-        processor: Callable[[], int],
     ) -> None:
         super().__init__(image, frames, pages, LINUX_2_6, SlabDebug26(image, LINUX_2_6))
         kind, lists = image.structs.kmem_cache_t, image.structs.kmem_list3
         self.free_objects_word = kind.word("lists") + lists.word("free_objects")
         self._free_limit = kind.word("free_limit")
         self._free = free
-        self._processor = processor
+        self._page_state = PageState(image)
         self.rcu = Rcu(image)
 
     # -- lists -------------------------------------------------------------------------------
@@ -146,10 +143,9 @@ class Objects26(Objects):
         self._account(cache, -1 << cache.gfporder)
 
     def _account(self, cache: Cache, pages: int) -> None:
-        statics = self._image.statics
-        statics.page_states[self._processor()].nr_slab += pages
+        self._page_state.add("nr_slab", pages)
         if cache.flags & SLAB_RECLAIM_ACCOUNT:
-            statics.slab_reclaim_pages += pages
+            self._image.statics.slab_reclaim_pages += pages
 
     def _release(
         self, cache: Cache, slab: int, memory: int, free: Callable[[Cache, int], None]

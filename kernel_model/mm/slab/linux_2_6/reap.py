@@ -8,6 +8,7 @@ when keventd is to run it; ``jiffies``, the simulated time. It passes by :meth:`
 
 from collections.abc import Callable, Iterator
 
+from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
 from kernel_model.mm.slab.cache import Cache
@@ -40,6 +41,10 @@ class Reaper:
         self._objects = objects
         self._arrays = arrays
         self._chain = chain
+        lists = image.structs.kmem_cache_t.word("lists")
+        self._next_reap = lists + image.structs.kmem_list3.word("next_reap")
+        self._free_touched = lists + image.structs.kmem_list3.word("free_touched")
+        self._jiffies = virt_to_phys(image.symbol("jiffies")) >> 2
         self.scheduled: Callable[[int, int], None] = lambda cpu, delay: None
         """Told of each ``schedule_delayed_work_on(cpu, reap_work, delay)``."""
 
@@ -54,17 +59,20 @@ class Reaper:
         self._schedule(cpu, REAPTIMEOUT_CPUC + cpu)
 
     def _reap(self, cache: Cache) -> None:
-        arrays, lists = self._arrays, cache.view.lists
+        arrays, words = self._arrays, self._image.ram.words
         if array := arrays.array(cache):
             arrays.drain_array(cache, array)
-        now = int(self._statics.jiffies)
-        if time_after(int(lists.next_reap), now):
+        now, next_reap = words[self._jiffies], cache.base + self._next_reap
+        if time_after(words[next_reap], now):
             return
-        lists.next_reap = now + REAPTIMEOUT_LIST3
+        words[next_reap] = (now + REAPTIMEOUT_LIST3) % _WRAP
         if shared := arrays.shared(cache):
             arrays.drain_array(cache, shared)
-        if lists.free_touched:
-            lists.free_touched = 0
+        free_touched = cache.base + self._free_touched
+        if words[free_touched]:
+            words[free_touched] = 0
+            return
+        if self._lists.empty(cache.slabs_free):
             return
         per_look = 5 * cache.num
         for _ in range(-(-int(cache.view.free_limit) // per_look) or 1):
