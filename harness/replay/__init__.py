@@ -18,9 +18,11 @@ from typing import Final
 from harness.replay import (
     bootmem,
     buddy,
+    faults_2_6,
     layout,
     linux_2_6,
     numa,
+    rmap_2_6,
     setup,
     slab_2_4,
     slab_2_6,
@@ -61,7 +63,8 @@ TOPICS_2_6: Final[dict[str, Replayer]] = {
     **linux_2_6.TOPICS,
     "vma_structs": vma_2_6.replay_structs,
     "vma_scenarios": vma_2_6.replay_trace,
-    "vma_trace": vma_2_6.replay_trace,
+    "vma_trace": faults_2_6.replay_trace,
+    "rmap_trace": rmap_2_6.replay_trace,
 }
 RELEASES: Final = {"2.4": TOPICS, "2.6": TOPICS_2_6}
 """By the release that a trace was recorded on."""

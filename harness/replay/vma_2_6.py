@@ -75,21 +75,22 @@ class RecordedFrames:
     """Frames from a counter, and from a list of freed blocks for each order."""
 
     def __init__(self) -> None:
-        self._next = _START_FRAME - (MOVED >> PAGE_SHIFT)
+        self.next = _START_FRAME - (MOVED >> PAGE_SHIFT)
+        """The first frame that was never handed out."""
         self._free: defaultdict[int, list[int]] = defaultdict(list)
         self._events: list[list[Any]] = []
 
     def begin(self, events: list[list[Any]]) -> None:
         """The recording begins, and notes in ``events``; what was taken so far is no part of it."""
-        self._next = FIRST_FRAME
+        self.next = FIRST_FRAME
         self._events = events
 
     def get_free_pages(self, gfp_mask: int, order: int, purpose: str) -> int:
         if self._free[order]:
             pfn = self._free[order].pop()
         else:
-            pfn = -(-self._next >> order) << order
-            self._next = pfn + (1 << order)
+            pfn = -(-self.next >> order) << order
+            self.next = pfn + (1 << order)
         self._events.append(["gp", gfp_mask, order, pfn])
         return PAGE_OFFSET + MOVED + (pfn << PAGE_SHIFT)
 
@@ -103,14 +104,14 @@ class ObjectHeap:
     """Memory for objects of any cache, each as large as the largest."""
 
     def __init__(self) -> None:
-        self._next = phys_to_virt(_HEAP)
+        self.next = phys_to_virt(_HEAP)
         self._free: list[int] = []
 
     def kmalloc(self, size: int, flags: int) -> int:
         if self._free:
             return self._free.pop()
-        self._next += _OBJECT_BYTES
-        return self._next - _OBJECT_BYTES
+        self.next += _OBJECT_BYTES
+        return self.next - _OBJECT_BYTES
 
     def kfree(self, objp: int) -> None:
         self._free.append(objp)
@@ -186,6 +187,7 @@ class VmaMachine(vma.VmaMachine):
         "max_map_count": "max_map_count",
         "PhysPages": "num_physpages",
     }
+    heap_type: ClassVar[type[ObjectHeap]] = ObjectHeap
     spaces: AddressSpaces
 
     def __init__(self, *, notes_frames: bool = False) -> None:
@@ -196,10 +198,10 @@ class VmaMachine(vma.VmaMachine):
         self.image, self.slab = machine.image, machine.slab
         self._create_caches()
         init_task(self.image)
-        heap = ObjectHeap()
+        self.heap = heap = self.heap_type()
         files = TreeFiles(self.image, heap)
-        self.files = RecordedTreeFiles(self.image, files, self.events)
-        self.shmem = ChargedShmem(self.image, files, self.files, lambda: self.spaces.limits)
+        self.files = self._recorded_files(files)
+        self.shmem = self._shmem(files)
         self.spaces = AddressSpaces(
             self.image,
             self.slab,
@@ -227,6 +229,12 @@ class VmaMachine(vma.VmaMachine):
         flags = SLAB_DESTROY_BY_RCU | SLAB_PANIC
         size, construct = structs.anon_vma.size, anon_vma_ctor(self.image)
         statics.anon_vma_cachep = slab.kmem_cache_create("anon_vma", size, 0, flags, construct)
+
+    def _recorded_files(self, files: TreeFiles) -> RecordedTreeFiles:
+        return RecordedTreeFiles(self.image, files, self.events)
+
+    def _shmem(self, files: TreeFiles) -> ChargedShmem:
+        return ChargedShmem(self.image, files, self.files, lambda: self.spaces.limits)
 
     def _page_operations(self) -> PageOperations:
         return EmptyTables(self.events)
@@ -289,12 +297,15 @@ DEFAULT_OVERCOMMIT_RATIO: Final = 50
 STACK_LIMIT: Final = 8 * MIB
 
 
-def replay_trace(trace: Trace, comparison: Comparison) -> None:
-    # Frames were noted where pages came and went.
-    faults = any(operation[1] == "fault" for operation in trace.data["ops"])
-    machine = VmaMachine(notes_frames=faults)
+def choose_layout(machine: VmaMachine, trace: Trace) -> None:
+    """Let the first address space be laid out as the recorded one was."""
     if trace.data["meta"]["topdown"]:
         machine.image.current_task.rlim[RLIMIT_STACK].rlim_cur = STACK_LIMIT
         machine.new_mm()
         machine.limitless()
+
+
+def replay_trace(trace: Trace, comparison: Comparison) -> None:
+    machine = VmaMachine()
+    choose_layout(machine, trace)
     VmaRun(trace, comparison, machine).replay()

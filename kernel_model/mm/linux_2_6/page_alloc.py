@@ -24,6 +24,7 @@ from kernel_model.mm.linux_2_6.mmzone import COLD, HOT, MemMap26, Zone26
 from kernel_model.mm.linux_2_6.page_state import ZONE_SUFFIXES, PageState
 from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.page_alloc import PageAllocator
+from kernel_model.structs.linux_2_6.mm import PAGE_MAPPING_ANON
 
 _HIGHEST_RETRIED_ORDER: Final = 3
 
@@ -314,13 +315,17 @@ class PageAllocator26(PageAllocator):
             raise self._refuse("Bad page state at free_pages_check", page)
         words[at + memmap.flags_word] = flags & ~self._dirty
 
+    def _forget_object(self, page: int) -> None:
+        """The ``anon_vma`` of a process's own page stays until the frame is free."""
+        at = (page - PAGE_OFFSET >> 2) + self.memmap.mapping_word
+        if self._words[at] & PAGE_MAPPING_ANON:
+            self._words[at] = 0
+
     def free_hot_cold_page(self, page: int, cold: int) -> None:
         """A frame without users goes to this CPU's list; a full list first gives some back."""
-        memmap, at = self.memmap, page - PAGE_OFFSET >> 2
-        zone = self.page_zone(page)
+        memmap, zone = self.memmap, self.page_zone(page)
         self.page_state.add("pgfree")
-        if self._words[at + memmap.mapping_word] & 1:
-            self._words[at + memmap.mapping_word] = 0
+        self._forget_object(page)
         self._free_pages_check(page)
         self._events.frame_given_back(memmap.pfn(page), 0)
         pcp = zone.pagesets[int(self._image.current_task.processor)][cold]

@@ -67,6 +67,11 @@ class SwapCache26(SwapCache):
         self._statics.total_swapcache_pages -= 1
         self._statics.nr_pagecache -= 1
 
+    def insert(self, page: int, entry: int) -> bool:
+        """``__add_to_swap_cache()``: cache a frame, locked, under a slot that is its own. False:
+        no memory."""
+        return self._insert(page, entry)
+
     def _enter_lru(self, page: int) -> None:
         self._lru.add_active(page)
 
