@@ -217,7 +217,8 @@ class _Teller:
         yield from (f"        {line}" for line in lines[1:])
         if self._kernel is not None and blame:
             region = region_of(self._kernel, va)
-            by = "" if writer is not None else f"{region.functions}; "
+            known = writer is not None and writer.by_the_model
+            by = "" if known else f"{region.functions}; "
             yield f"  kernel  {by}book {region.book}: {region.name}"
         if section == FLUSHES:
             yield f"  flush   none came after that change; there are {FLUSH_API}"

@@ -13,6 +13,7 @@ Nothing here can fail.
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -22,13 +23,15 @@ from harness.architecture import PTE_A, PTE_D
 __all__ = ["EntryWriters", "Writer", "kernel_functions"]
 
 _MODEL: Final = "kernel_model"
+_CALLERS: Final = frozenset({"harness", "_pytest", "pluggy", "unicorn", "ctypes"})
+"""Packages that call the kernel, and are none of it."""
 _DEEPEST: Final = 24
 _SHOWN: Final = 4
 _SETTERS: Final = ("set_pte", "set_pmd", "set_pgd")
 _CLEARERS: Final = ("pte_clear", "ptep_get_and_clear")
 _SOURCE: Final = re.compile(r"``((?:arch|mm|include|kernel|fs|init|ipc)/[\w./-]+\.[chS])")
 Call = tuple[str, CodeType]
-"""The name of a module of the model, and a function in it."""
+"""The name of a module, and a function in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Writer:
     macro: str
     value: int
     calls: tuple[Call, ...]
+
+    @property
+    def by_the_model(self) -> bool:
+        """Whether it was a function of the kernel model."""
+        return any(_is_model(module) for module, _ in self.calls)
 
     def differs(self, entry: int) -> bool:
         """Whether ``entry``, found there now, is not what was asked for; a CPU may set A and D."""
@@ -79,37 +87,46 @@ _of_kernel: "WeakKeyDictionary[Any, EntryWriters]" = WeakKeyDictionary()
 
 
 def _calls(frame: FrameType | None) -> tuple[Call, ...]:
-    """The functions of the model on the stack, the innermost first."""
+    """The functions that led to a macro, the innermost first: of the model and of whoever took
+    the place of a part of it, up to the harness that called the kernel."""
     calls: list[Call] = []
-    for _ in range(_DEEPEST):
-        if frame is None:
-            break
+    while frame is not None and len(calls) < _DEEPEST:
         module = frame.f_globals.get("__name__", "")
-        if module.startswith(_MODEL):
-            calls.append((module, frame.f_code))
-        elif calls:
+        if module.partition(".")[0] in _CALLERS:
             break
+        calls.append((module, frame.f_code))
         frame = frame.f_back
-    return tuple(calls)
+    last = max((n for n, (module, _) in enumerate(calls) if _is_model(module)), default=0)
+    return tuple(calls[: last + 1])
+
+
+def _is_model(module: str) -> bool:
+    return module.partition(".")[0] == _MODEL
 
 
 def kernel_functions(calls: tuple[Call, ...]) -> str:
     """``do_anonymous_page() <- handle_mm_fault(), mm/memory.c``, the innermost first.
 
-    Functions that the docstring of their module does not name are none of the kernel's, and left
-    out; but the innermost stays unless it begins with an underscore.
+    Of the model's functions, those that the docstring of their module does not name are none of
+    the kernel's, and left out; but the innermost stays unless it begins with an underscore. One
+    that is not the model's stands with its file.
     """
     named: list[str] = []
     source = ""
     for module, code in calls:
-        name = code.co_name.lstrip("_")
         text = getattr(sys.modules.get(module), "__doc__", None) or ""
-        known = re.search(rf"\b_*{re.escape(name)}\(\)", text)
-        if not known and (named or code.co_name.startswith(("_", "<"))):
-            continue
-        if name not in (text[:-2] for text in named):
-            named.append(f"{name}()")
-        if not source and (found := _SOURCE.search(text)):
-            source = found[1]
+        if name := _name(module, code, text, first=not named):
+            named += [] if name in named else [name]
+            found = _SOURCE.search(text) if _is_model(module) else None
+            source = source or (found[1] if found else "")
     tail = f", {source}" if source else ""
     return f"{' <- '.join(named[:_SHOWN])}{tail}" if named else "code outside the kernel model"
+
+
+def _name(module: str, code: CodeType, docstring: str, *, first: bool) -> str:
+    """What a function is called; empty for one that is none of the kernel's."""
+    name = code.co_name.lstrip("_")
+    if not _is_model(module):
+        return "" if name.startswith("<") else f"{name}() in {Path(code.co_filename).name}"
+    known = re.search(rf"\b_*{re.escape(name)}\(\)", docstring)
+    return f"{name}()" if known or (first and not code.co_name.startswith(("_", "<"))) else ""

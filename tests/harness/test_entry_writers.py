@@ -69,7 +69,29 @@ def test_clearing_is_writing() -> None:
 def test_a_caller_that_is_no_kernel() -> None:
     kernel, writers = watched()
     kernel.tables.set_pte(0x300000, 0)
-    assert str(writers.last(0x300000)) == kernel_functions(()) == "code outside the kernel model"
+    writer = writers.last(0x300000)
+    assert writer is not None
+    assert not writer.by_the_model
+    assert str(writer) == "test_a_caller_that_is_no_kernel() in test_entry_writers.py"
+    assert kernel_functions(()) == "code outside the kernel model"
+
+
+def test_a_part_of_the_users_own() -> None:
+    """Who overrides a function of the kernel stands among the others, by file."""
+    kernel, writers = watched()
+    spaces = UserSpaces(kernel)
+    pgd = spaces.start()
+    map_page = kernel.memory.faults._map
+
+    def my_map(*arguments: int, **more: bool) -> None:
+        map_page(*arguments, **more)  # type: ignore[arg-type]
+        kernel.tables.set_pte(arguments[2], kernel.tables.entry(arguments[2]))
+
+    kernel.memory.faults._map = my_map  # type: ignore[method-assign]
+    spaces.new_page(pgd, AT, RW | PRESENT | 4)
+    said = str(writers.last(spaces.ptep(pgd, AT)))
+    assert said.startswith("my_map() in test_entry_writers.py <- do_anonymous_page() <- ")
+    assert said.endswith(", mm/memory.c")
 
 
 def test_something_without_tables_is_watched_in_vain() -> None:
