@@ -22,7 +22,7 @@ help: ## this list
 
 demo: $(GUESTS) ## boot the model, run a guest, compare every translation
 	$(BIN)/mmucheck boot
-	$(BIN)/mmucheck run guest/built/user/hello.elf
+	$(BIN)/mmucheck run hello
 	$(BIN)/mmucheck diff
 
 test: $(GUESTS) $(PACKAGES) ## the test suite

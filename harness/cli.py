@@ -17,13 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from harness.commands.boot import boot
 from harness.commands.conform import conform
 from harness.commands.diff import diff
 from harness.commands.doctor import doctor
 from harness.commands.explain import explain
+from harness.commands.help import Command, CommandGroup
 from harness.commands.options import takes_groups
 from harness.commands.replay import replay
 from harness.commands.report import report
@@ -38,7 +38,7 @@ EXIT_DEFECT: Final = 70
 EXIT_INTERRUPTED: Final = 130
 
 
-class OneLineErrors(TyperGroup):
+class OneLineErrors(CommandGroup):
     """The command group that turns what a command returns or raises into an exit status."""
 
     def main(
@@ -119,7 +119,6 @@ def _fail(status: int, message: str) -> int:
 
 app = typer.Typer(
     cls=OneLineErrors,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -138,7 +137,22 @@ def options(
     emulated CPU. What the kernel means, what the architecture says and what the CPU does are
     compared for every address.
 
-    Start with `mmucheck doctor`, then `mmucheck diff`.
+    **Start with**
+
+    - `mmucheck doctor`: what this machine offers
+    - `mmucheck run hello`: a program under the model
+    - `mmucheck diff`: every translation compared
+    - `mmucheck --install-completion`: let your shell complete options and their values
+
+    **Exit status**
+
+    - 0: all agreed. 1: something differs, or a check failed
+    - 2: bad usage or bad input, told in one line on standard error
+    - 70: a defect of mmucheck itself; MMUCHECK_TRACEBACK=1 shows where
+    - 130: interrupted
+    - `run` ends with its program's status: 128 + n after signal n, 124 at a limit
+
+    Colours go to a terminal only; NO_COLOR turns them off, FORCE_COLOR on.
     """
     logging.basicConfig(format="mmucheck: %(message)s", level=logging.WARNING)
     if show_version:
@@ -156,14 +170,14 @@ def _version() -> str:
         return "(not installed)"
 
 
-app.command(context_settings={"allow_interspersed_args": False})(takes_groups(run))
-app.command()(takes_groups(diff))
-app.command()(takes_groups(explain))
-app.command()(takes_groups(boot))
-app.command()(takes_groups(conform))
-app.command()(takes_groups(replay))
-app.command()(takes_groups(report))
-app.command()(takes_groups(doctor))
+app.command(cls=Command, context_settings={"allow_interspersed_args": False})(takes_groups(run))
+app.command(cls=Command)(takes_groups(diff))
+app.command(cls=Command)(takes_groups(explain))
+app.command(cls=Command)(takes_groups(boot))
+app.command(cls=Command)(takes_groups(conform))
+app.command(cls=Command)(takes_groups(replay))
+app.command(cls=Command)(takes_groups(report))
+app.command(cls=Command)(takes_groups(doctor))
 
 
 def main() -> None:

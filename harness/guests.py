@@ -30,6 +30,13 @@ def guest_names(variant: str) -> list[str]:
     return sorted(path.stem for path in (built_directory() / variant).glob("*.elf"))
 
 
+def guest_or_file(program: Path) -> Path:
+    """``program``, or where there is no such file the ring-3 guest of that name."""
+    if program.exists() or str(program) not in guest_names(USER):
+        return program
+    return guest_path(str(program))
+
+
 def guest_path(name: str, variant: str = USER) -> Path:
     """The ELF file of guest ``name`` for ``variant``: a build of the kernel, or :data:`USER`."""
     path = built_directory() / variant / f"{name}.elf"

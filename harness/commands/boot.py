@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from harness.commands.completion import words
 from harness.commands.options import JsonOption, MachineOptions
 from harness.commands.output import Output
 from kernel_model.errors import BadInput
@@ -52,7 +53,10 @@ def boot(
     show: Annotated[
         list[str] | None,
         typer.Option(
-            "--show", metavar="NAME", help=f"Print this too; repeatable: {', '.join(SHOWN)}."
+            "--show",
+            metavar="NAME",
+            help=f"Print this too; repeatable: {', '.join(SHOWN)}.",
+            autocompletion=words(*SHOWN),
         ),
     ] = None,
     json: JsonOption = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.completion import case_parts
 from harness.commands.options import JsonOption
 from harness.commands.output import Output
 from kernel_model.errors import BadInput
@@ -62,6 +63,7 @@ def conform(
             "--case",
             metavar="TEXT",
             help="Only this case, as a failure names it; may be given again.",
+            autocompletion=case_parts,
         ),
     ] = None,
     json: JsonOption = None,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``mmucheck doctor``: what this machine offers, and what each absence costs.
+"""``mmucheck doctor``: what this machine offers, what each absence costs, how to mend it.
 
 Exit status 1 when something is missing that the main job needs; what only some commands need
 is reported and costs nothing here.
@@ -13,7 +13,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
 from typing import Final
 
 from rich.markup import escape
@@ -37,7 +38,8 @@ _ASK_SECONDS: Final = 20.0
 class Finding:
     """One thing looked for: what was ``found`` (empty: nothing), and the ``cost`` of its absence.
 
-    Something ``required`` is needed by ``diff`` and ``run``.
+    Something ``required`` is needed by ``diff`` and ``run``. ``remedy`` is a command, or a word
+    about where it comes from.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Finding:
     cost: str
     required: bool = False
     enough: bool = True
+    remedy: str = ""
 
     @property
     def ok(self) -> bool:
@@ -52,7 +55,10 @@ class Finding:
 
 
 def doctor(json: JsonOption = None) -> int:
-    """Tell what this machine offers, and what each absence costs.
+    """Tell what this machine offers, what each absence costs, and how to mend it.
+
+    Exit status 1 when something is missing that diff and run need; what only other commands or
+    the tests need costs nothing here.
 
     **Examples**
 
@@ -79,10 +85,14 @@ def _table(findings: list[Finding]) -> Table:
     for finding in findings:
         absent = "[red]missing[/red]" if finding.required else "[yellow]none[/yellow]"
         mark = "[green]ok[/green]" if finding.ok else absent
-        table.add_row(
-            mark, finding.name, escape(finding.found) or "-", "" if finding.ok else finding.cost
-        )
+        table.add_row(mark, finding.name, escape(finding.found) or "-", escape(_advice(finding)))
     return table
+
+
+def _advice(finding: Finding) -> str:
+    if finding.ok:
+        return ""
+    return f"{finding.cost}; to get it: {finding.remedy}" if finding.remedy else finding.cost
 
 
 def examine() -> Iterator[Finding]:
@@ -96,19 +106,27 @@ def examine() -> Iterator[Finding]:
     yield Finding(
         "guest compiler",
         _package("ziglang"),
-        "guests cannot be rebuilt; the built ones still run (pip install ziglang)",
+        "guests cannot be rebuilt; the built ones still run",
+        remedy="pip install ziglang==0.17.1",
     )
     yield Finding(
         "QEMU",
         _program("qemu-system-i386"),
-        "no reading of a second CPU (package qemu-system-x86)",
+        "no second CPU: diff --cpu qemu and conform --cpu qemu",
+        remedy="apt-get install qemu-system-x86",
     )
+    yield _pytest_plugin()
     yield Finding(
         "browser",
         next(filter(None, map(_program, _BROWSERS)), ""),
-        "reports open in any browser, but their pictures cannot be tested (package chromium)",
+        "reports open in any browser, but the tests cannot look at them",
+        remedy="apt-get install chromium",
     )
-    yield Finding("gdb", _program("gdb"), "no debugger to attach to a guest (package gdb)")
+    yield from _debian_programs()
+    yield _documentation_tools()
+    yield Finding(
+        "gdb", _program("gdb"), "no debugger for a core of the guest", remedy="apt-get install gdb"
+    )
 
 
 def _python() -> Finding:
@@ -122,8 +140,10 @@ def _python() -> Finding:
 def _libraries() -> Finding:
     versions = {name: _package(name) for name in _LIBRARIES}
     found = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
-    cost = "pip install " + " ".join(name for name, number in versions.items() if not number)
-    return Finding("libraries", found, cost, True, all(versions.values()))
+    absent = " ".join(name for name, number in versions.items() if not number)
+    cost = "nothing that shows a table or a picture, takes an option or reads an ELF file works"
+    remedy = f"pip install {absent}"
+    return Finding("libraries", found, cost, True, all(versions.values()), remedy)
 
 
 def _package(name: str) -> str:
@@ -141,8 +161,9 @@ def _unicorn() -> Finding:
             importlib.import_module("unicorn")
         except Exception as error:
             # The wheel may hold a library for another machine: the loader's error is the news.
-            return Finding("unicorn", f"{found}: {error}", "no CPU: reinstall unicorn", True, False)
-    return Finding("unicorn", found, "no CPU at all: pip install unicorn", True)
+            found = f"{found}: {error}"
+            return Finding("unicorn", found, "no CPU", True, False, "reinstall unicorn==2.1.4")
+    return Finding("unicorn", found, "no CPU", True, remedy="pip install unicorn==2.1.4")
 
 
 def _cpu_models() -> Finding:
@@ -154,9 +175,10 @@ def _cpu_models() -> Finding:
         except (ImportError, MmucheckError):
             continue
         offered.append(model)
-    cost = "no other --cpu-model works: reinstall the unicorn that mmucheck asks for"
+    enough = len(offered) == len(CPU_MODELS)
+    remedy = "pip install --force-reinstall unicorn==2.1.4"
     return Finding(
-        "CPU models", ", ".join(offered), cost, True, enough=len(offered) == len(CPU_MODELS)
+        "CPU models", ", ".join(offered), "no other --cpu-model works", True, enough, remedy
     )
 
 
@@ -166,8 +188,8 @@ def _guests() -> Finding:
     directories = sorted(built.iterdir()) if built.is_dir() else []
     counts = {entry.name: len(guest_names(entry.name)) for entry in directories}
     found = ", ".join(f"{variant} {count}" for variant, count in counts.items() if count)
-    cost = "no program for the CPU to run: pip install -e . builds them"
-    return Finding("built guests", found, cost, True)
+    cost = "no code for the CPU to boot, and no program of mmucheck's own"
+    return Finding("built guests", found, cost, True, remedy="pip install -e . in a clone")
 
 
 def _memory() -> Finding:
@@ -179,6 +201,35 @@ def _memory() -> Finding:
         f"less than {_WANTED_MEMORY // MIB} MiB: machines with much used RAM will swap",
         enough=available >= _WANTED_MEMORY,
     )
+
+
+def _pytest_plugin() -> Finding:
+    """Whether pytest finds the fixtures and options for a user's own tests."""
+    plugins = [plugin.value for plugin in entry_points(group="pytest11", name="mmucheck")]
+    pytest = _package("pytest")
+    found = f"{plugins[0]}, pytest {pytest}" if plugins and pytest else ""
+    cost = "no fixtures and no --mmu options in tests of your own"
+    return Finding("pytest plugin", found, cost, remedy="pip install pytest, then mmucheck again")
+
+
+def _debian_programs() -> Iterator[Finding]:
+    """The i386 programs that the tests of a clone run; an installed package has no tests."""
+    clone = Path(__file__).resolve().parents[2]
+    if not (clone / "tests").is_dir():
+        return
+    root = clone / ".packages" / "root"
+    found = sorted({path.name for path in root.glob("**/bin/*")})
+    cost = "tests of unmodified programs are skipped; run takes any other static i386 program"
+    yield Finding("Debian's i386 programs", ", ".join(found), cost, remedy="make packages")
+
+
+def _documentation_tools() -> Finding:
+    tools = ("mkdocs", "mkdocs-material", "mkdocstrings")
+    versions = {name: _package(name) for name in tools}
+    found = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    cost = "the documentation cannot be built as a site; its pages are text"
+    enough = all(versions.values())
+    return Finding("documentation tools", found, cost, enough=enough, remedy="make docs")
 
 
 def _program(name: str) -> str:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from harness.architecture import CR0_PE, CR0_PG, CR0_WP, ControlRegisters
+from harness.commands import completion
 from harness.image import Expectation, read_expectation, read_image
 from harness.numbers import MAX_U64, parse_number, parse_size
 from kernel_model.config import CPU_MODELS, Highmem, KernelConfig
@@ -46,12 +47,22 @@ class MachineOptions:
     ram: Annotated[
         str,
         typer.Option(
-            "--ram", metavar="SIZE", help="Physical memory, up to 64G.", rich_help_panel=MACHINE
+            "--ram",
+            metavar="SIZE",
+            help="Physical memory, up to 64G.",
+            autocompletion=completion.sizes,
+            rich_help_panel=MACHINE,
         ),
     ] = "64M"
     kernel: Annotated[
         str,
-        typer.Option("--kernel", metavar="2.4|2.6", help="Linux release.", rich_help_panel=MACHINE),
+        typer.Option(
+            "--kernel",
+            metavar="2.4|2.6",
+            help="Linux release.",
+            autocompletion=completion.releases,
+            rich_help_panel=MACHINE,
+        ),
     ] = "2.4"
     highmem: Annotated[
         Highmem,
@@ -60,6 +71,7 @@ class MachineOptions:
             case_sensitive=False,
             metavar="none|4G|64G",
             help="Memory above 896 MiB: 64G builds a PAE kernel.",
+            autocompletion=completion.highmem,
             rich_help_panel=MACHINE,
         ),
     ] = Highmem.NONE
@@ -69,6 +81,7 @@ class MachineOptions:
             "--cpu-model",
             metavar="NAME",
             help=f"One of {', '.join(CPU_MODELS)}; {USUAL_MODEL} if not given.",
+            autocompletion=completion.cpu_models,
             rich_help_panel=MACHINE,
         ),
     ] = None

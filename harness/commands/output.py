@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where a command writes: tables for people, JSON for programs.
 
-Tables go to standard output, in colour only on a terminal and without ``NO_COLOR``; when the
-JSON goes there (``--json -``) they move to standard error. What can fail: a JSON file that
-cannot be written is :class:`~kernel_model.errors.BadInput`, before the work where possible.
+Tables go to standard output; when the JSON goes there (``--json -``) they move to standard error.
+They are coloured on a terminal only, with ``FORCE_COLOR`` anywhere and with ``NO_COLOR`` nowhere,
+which rich sees to. What can fail: a JSON file that cannot be written is
+:class:`~kernel_model.errors.BadInput`, before the work where possible.
 """
 
 import enum
@@ -64,8 +65,8 @@ class Output:
 
     def progress(self) -> Progress:
         """A progress bar on standard error, shown on a terminal only and removed at its end."""
-        console = self.diagnostics
-        return Progress(console=console, transient=True, disable=not console.is_terminal)
+        # FORCE_COLOR makes a terminal of everything for rich; a bar in a file helps nobody.
+        return Progress(console=self.diagnostics, transient=True, disable=not sys.stderr.isatty())
 
 
 def _console(*, to_stderr: bool) -> Console:

@@ -13,10 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.commands.completion import guests, words
 from harness.commands.options import JsonOption, MachineOptions
 from harness.commands.output import STANDARD_OUTPUT, Output
 from harness.elf import load_elf
 from harness.elf_headers import printable
+from harness.guests import guest_or_file
 from harness.numbers import MAX_U64, parse_number, parse_size
 from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.errors import BadInput
@@ -107,7 +109,12 @@ def run(
     machine: MachineOptions,
     surroundings: Surroundings,
     program: Annotated[
-        Path, typer.Argument(metavar="PROGRAM", help="A static ELF program for i386.")
+        Path,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="A static ELF program for i386, or the name of one that mmucheck brings: hello.",
+            autocompletion=guests,
+        ),
     ],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="ARGS", help="Its arguments.")
@@ -117,6 +124,7 @@ def run(
         typer.Option(
             "--check",
             metavar="none|faults|full",
+            autocompletion=words("none", "faults", "full"),
             help="Compare model, specification and CPU while it runs: each page that changes; "
             "full: also whole address spaces at fork, exec and exit.",
             rich_help_panel=_REPORT,
@@ -148,7 +156,8 @@ def run(
 
     **Examples**
 
-    - `mmucheck run ./hello`
+    - `mmucheck run hello`
+    - `mmucheck run ./a.out one two`
     - `mmucheck run --ram 8M --check full --stats ./busybox sh -c 'ls -l / | sort'`
     - `mmucheck run --root ./tree ./busybox find / -name '*.c'`
     - `mmucheck run --trace --timeout 10 --json run.json ./a.out`
@@ -156,11 +165,14 @@ def run(
     if json == STANDARD_OUTPUT:
         raise BadInput("--json -: the program's own output goes there: give a file")
     output, limits = Output(json), surroundings.limits()
-    if not surroundings.has(program) and _ring(machine, program) != _RING_3:
+    file = program if surroundings.has(program) else guest_or_file(program)
+    if not surroundings.has(program) and _ring(machine, file) != _RING_3:
         result = _run_kernel(machine, program, limits)
     else:
         argv = [os.fsencode(text) for text in (str(program), *(arguments or ()))]
-        setup = _setup(machine, surroundings, program, check, output if trace else None)
+        setup = _setup(machine, surroundings, check, output if trace else None)
+        if not surroundings.has(program):
+            setup.files[_path_inside(program)] = file.read_bytes()
         setup.count = stats
         result = _run_program(machine, surroundings, setup, argv)
     if message := result.get("message"):
@@ -178,7 +190,6 @@ def _ring(machine: MachineOptions, program: Path) -> int:
 def _setup(
     machine: MachineOptions,
     surroundings: Surroundings,
-    program: Path,
     check: str,
     trace: Output | None,
 ) -> "Setup":
@@ -195,10 +206,8 @@ def _setup(
         def lines(line: str) -> None:
             trace.diagnostics.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    own = {} if surroundings.has(program) else {_path_inside(program): program.read_bytes()}
     return Setup(
         root=surroundings.root,
-        files=own,
         output=lambda data: _write(sys.stdout, data),
         error=lambda data: _write(sys.stderr, data),
         host_input=_STANDARD_INPUT,

@@ -115,6 +115,16 @@ def parse_case(text: str) -> Cases:
     return case
 
 
+def part_names() -> tuple[str, ...]:
+    """The names of a case's parts, in the order of its text."""
+    return _ORDER
+
+
+def part_values(name: str) -> list[str]:
+    """What the part ``name`` can be; bits of an entry are joined with dots and not listed."""
+    return list(_NAMES.get(name, ()))
+
+
 _EXAMPLE: Final = "mode=2-level,wp=1,pde=p.rw.us,pte=p.us,access=write,ring=user"
 
 

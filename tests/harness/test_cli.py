@@ -270,6 +270,30 @@ def test_doctor_sees_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for name in ("QEMU", "browser", "gdb", "built guests"):
         assert not found[name].ok
         assert found[name].cost
+        assert found[name].remedy
+
+
+def test_doctor_knows_what_pytest_and_the_site_need(
+    mmucheck: Mmucheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"mkdocs": "1.6", "mkdocs-material": "9.6"}
+    monkeypatch.setattr(doctor_module, "_package", lambda name: versions.get(name, ""))
+    monkeypatch.setattr(doctor_module, "_unicorn", lambda: GOOD)
+    end = mmucheck("doctor", "--json", "-")
+    found = {row["name"]: row for row in json.loads(end.stdout)["findings"]}
+    assert found["documentation tools"]["found"] == "mkdocs 1.6, mkdocs-material 9.6"
+    for name in ("documentation tools", "pytest plugin", "guest compiler"):
+        assert not found[name]["ok"]
+        assert found[name]["remedy"]
+    assert "make docs" in end.stderr
+    assert "Debian's i386 programs" in found
+
+
+def test_doctor_of_an_installed_package_has_no_tests_to_speak_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor_module, "__file__", str(tmp_path / "harness/commands/doctor.py"))
+    assert not [finding for finding in doctor_module.examine() if "Debian" in finding.name]
 
 
 def test_machine_options_become_a_configuration() -> None:
