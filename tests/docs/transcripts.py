@@ -93,8 +93,13 @@ def run(command: str, folder: Path, before: int = 0) -> Ended:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with the programs of its Python first, and nothing that colours."""
-    kept = {name: value for name, value in os.environ.items() if name not in _COLOURING}
+    """This process's, with the programs of its Python first; nothing that colours, and nothing
+    that tells another pytest of this one."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _COLOURING and not name.startswith("PYTEST_")
+    }
     return kept | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
