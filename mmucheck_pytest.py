@@ -4,7 +4,8 @@
 Fixtures ``kernel``, ``machine``, ``bare_machine``, ``diff``, ``run_guest`` and ``mmu_report``;
 options ``--mmu-*``; the marker ``mmu``. pytest loads this module in every project of an
 environment, so nothing but pytest is imported before a test or an option asks for more. It lies
-beside our packages: a project may have a package ``harness`` of its own, found before ours.
+beside our packages: a project may have a package ``harness`` of its own, found before ours. It
+must load in any pytest, hence the old kind of wrapper, and annotations that nobody evaluates.
 
 What can fail: a bad option or marker is one line and pytest's exit status 4. An error of
 mmucheck in a test is told without a traceback through our code
@@ -13,9 +14,10 @@ mmucheck in a test is told without a traceback through our code
 Nothing is asserted here, so that pytest need not rewrite it: PYTEST_DONT_REWRITE.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -94,7 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
-def mmu_machines(request: pytest.FixtureRequest) -> "Machines":
+def mmu_machines(request: pytest.FixtureRequest) -> Machines:
     """Makes kernels and machines as options, marker and backends have them."""
     from harness.pytest_plugin.machines import Machines
 
@@ -102,13 +104,13 @@ def mmu_machines(request: pytest.FixtureRequest) -> "Machines":
 
 
 @pytest.fixture
-def machine(mmu_machines: "Machines") -> "Machine":
+def machine(mmu_machines: Machines) -> Machine:
     """A PC whose kernel has booted on its CPU."""
     return mmu_machines.machine()
 
 
 @pytest.fixture
-def kernel(request: pytest.FixtureRequest, mmu_machines: "Machines") -> Any:
+def kernel(request: pytest.FixtureRequest, mmu_machines: Machines) -> Any:
     """A booted kernel: that of ``machine`` where a test has one, else one without a CPU."""
     if not _ON_A_MACHINE.isdisjoint(request.fixturenames):
         return request.getfixturevalue("machine").kernel
@@ -116,13 +118,13 @@ def kernel(request: pytest.FixtureRequest, mmu_machines: "Machines") -> Any:
 
 
 @pytest.fixture
-def bare_machine(mmu_machines: "Machines") -> Any:
+def bare_machine(mmu_machines: Machines) -> Any:
     """``bare_machine(FILE)``: a PC with your own ring-0 program, not run yet."""
     return mmu_machines.bare_machine
 
 
 @pytest.fixture
-def diff(request: pytest.FixtureRequest, mmu_report: "TestResults") -> "Comparing":
+def diff(request: pytest.FixtureRequest, mmu_report: TestResults) -> Comparing:
     """``diff()``: compare every reading of ``machine``, or of what is given; fail where one
     differs."""
     from harness.pytest_plugin.machines import Comparing
@@ -131,7 +133,7 @@ def diff(request: pytest.FixtureRequest, mmu_report: "TestResults") -> "Comparin
 
 
 @pytest.fixture
-def run_guest(request: pytest.FixtureRequest, mmu_report: "TestResults") -> "Iterator[RunGuest]":
+def run_guest(request: pytest.FixtureRequest, mmu_report: TestResults) -> Iterator[RunGuest]:
     """``run_guest(FILE, ARGS...)``: run a static i386 program on ``machine``, comparing."""
     from harness.pytest_plugin.machines import RunGuest
 
@@ -141,7 +143,7 @@ def run_guest(request: pytest.FixtureRequest, mmu_report: "TestResults") -> "Ite
 
 
 @pytest.fixture
-def mmu_report(request: pytest.FixtureRequest) -> "TestResults":
+def mmu_report(request: pytest.FixtureRequest) -> TestResults:
     """``mmu_report.add(result)``: what comes home from every worker, and into --mmu-report."""
     from harness.pytest_plugin.results import TestResults
 
@@ -151,23 +153,32 @@ def mmu_report(request: pytest.FixtureRequest) -> "TestResults":
 # -- reports -----------------------------------------------------------------------------------
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+) -> Generator[None, Any, None]:
+    outcome = yield
+    report = outcome.get_result()
     # No error of ours can be raised before our errors are imported.
     if call.excinfo is not None and report.failed and "kernel_model.errors" in sys.modules:
-        with suppress(ImportError):
-            from harness.pytest_plugin.telling import tell
-
-            tell(item, call.excinfo, report)
+        _tell(item, call.excinfo, report)
     if call.when == "call" and "harness.pytest_plugin.results" in sys.modules:
         from harness.pytest_plugin.results import TestResults
 
         if results := TestResults.known(item):
             results.send_with(report)
-    return report
+
+
+def _tell(item: pytest.Item, excinfo: Any, report: pytest.TestReport) -> None:
+    """Words in the place of a traceback; a report without them is better than no report."""
+    try:
+        from harness.pytest_plugin.telling import tell
+
+        tell(item, excinfo, report)
+    except ImportError:
+        pass  # Another's packages of these names: the error is not one of ours.
+    except Exception as error:
+        report.sections.append(("mmucheck: this failure could not be told", repr(error)))
 
 
 class _Home:

@@ -96,7 +96,7 @@ class BareMachine:
         if reason.kind is Stop.DIED:
             raise GuestDied(crash_report(self.cpu, reason, self._walk))
         if reason.kind is not Stop.HALTED:
-            raise GuestStopped(reason)
+            raise GuestStopped(reason, crash_report(self.cpu, reason))
         return self
 
     def _walk(self, va: int) -> list[str]:

@@ -23,7 +23,7 @@ from harness.concerned import (
 )
 from harness.conformance.flags import bits_text
 from harness.diff_report import Report
-from harness.machine import GuestDied, Machine
+from harness.machine import GuestDied, GuestStopped, Machine
 from harness.mmu_faults import PageFault, UnsupportedPaging
 from harness.mmu_spec import Walk, walk
 from harness.monitors.entry_writers import EntryWriters, Writer, kernel_functions
@@ -86,6 +86,8 @@ def failure_of(error: BaseException, traceback: TracebackType | None = None) -> 
     report = getattr(error, "report", None) or getattr(
         getattr(error, "ended", None), "report", None
     )
+    if isinstance(error, GuestStopped) and report is not None:
+        lines += ["", str(report)]
     if isinstance(error, GuestDied | GuestCrashed) and report is not None:
         lines += ["", *_about_crash(report)]
     if concerns := getattr(error, "concerns", ""):
@@ -97,7 +99,8 @@ def failure_of(error: BaseException, traceback: TracebackType | None = None) -> 
 
 def _title(error: MmucheckError) -> str:
     """The kind of error, unless its message begins with it."""
-    if isinstance(error, KernelFault | BadInput) or type(error) is MmucheckError:
+    plain = KernelFault | BadInput | GuestStopped
+    if isinstance(error, plain) or type(error) is MmucheckError:
         return ""
     name = type(error).__name__
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()

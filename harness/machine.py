@@ -73,11 +73,12 @@ class GuestDied(MmucheckError):
 
 
 class GuestStopped(MmucheckError):
-    """A limit ended the run."""
+    """A limit ended the run. ``report`` shows where the CPU stood, if somebody looked."""
 
-    def __init__(self, reason: StopReason) -> None:
+    def __init__(self, reason: StopReason, report: CrashReport | None = None) -> None:
         super().__init__(f"the guest was stopped: {reason}")
         self.reason = reason
+        self.report = report
 
 
 CpuFactory = Callable[[Ram, str], Cpu]
@@ -220,7 +221,7 @@ class Machine:
         if reason.kind is Stop.DIED:
             raise GuestDied(self.crash(str(reason)))
         if reason.kind is not Stop.HYPERCALL:
-            raise GuestStopped(reason)
+            raise GuestStopped(reason, crash_report(self.cpu, reason))
 
     def crash(self, cause: str) -> CrashReport:
         """The report of a guest that cannot go on, from where the CPU stands."""

@@ -15,13 +15,14 @@ from typing import Any, Final
 import pytest
 
 from harness.bare_machine import BareMachine
+from harness.crash import crash_report
 from harness.diff import diff
 from harness.diff_image import diff_tables
 from harness.diff_report import Report
 from harness.elf import load_elf
 from harness.expectation import Expectation, Maps, expected
 from harness.failures import GuestCrashed, Mismatch
-from harness.machine import Limits, Machine
+from harness.machine import GuestStopped, Limits, Machine
 from harness.monitors.entry_writers import EntryWriters
 from harness.monitors.frames import FrameLedger
 from harness.processes.checking import Check
@@ -218,7 +219,11 @@ class RunGuest:
         self._linux = linux
         argv = [name, *(os.fsencode(text) for text in arguments)]
         environment = [os.fsencode(text) for text in (*_ENVIRONMENT, *env)]
-        ended = linux.run(linux.start(name, argv, environment))
+        try:
+            ended = linux.run(linux.start(name, argv, environment))
+        except GuestStopped as stopped:
+            stopped.report = crash_report(machine.cpu, stopped.reason)
+            raise
         statistics = linux.watching.statistics()._asdict()
         linux.close()
         self._linux = None

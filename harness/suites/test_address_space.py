@@ -76,8 +76,12 @@ def _vmas(stage: Stage) -> str:
     return ", ".join(found) or "none"
 
 
+def _ledger(stage: Stage) -> FrameLedger:
+    return FrameLedger.of(stage.kernel.image.events) or stage.machine.ledger
+
+
 def _check_frames(stage: Stage) -> None:
-    check_machine(stage.kernel, FrameLedger.of(stage.kernel.image.events) or stage.machine.ledger)
+    check_machine(stage.kernel, _ledger(stage))
 
 
 def test_vmas(stage: Stage, diff: Comparing) -> None:
@@ -132,7 +136,8 @@ def _in(stage: Stage, pgd: int, access: str, value: int = 0) -> int:
 
 def test_exit_gives_everything_back(stage: Stage) -> None:
     """Pages, page tables and the directory of a process that ends (book 4.3, 3.4)."""
-    before = stage.spaces.free_frames()
+    ledger = _ledger(stage)
+    before, owned = stage.spaces.free_frames(), set(ledger.owned_frames())
     child = stage.spaces.fork(stage.first)
 
     def use_memory() -> None:
@@ -145,9 +150,12 @@ def test_exit_gives_everything_back(stage: Stage) -> None:
     lost = before - stage.spaces.free_frames()
     _check_frames(stage)
     if lost:
+        kept = sorted(set(ledger.owned_frames()) - owned)
+        named = ", ".join(f"{pfn:#x} ({ledger.owner(pfn)})" for pfn in kept[:8])
         raise NotAsExpected(
             f"{lost} frames are lost when a process exits",
-            f"a process was forked, used 8 areas, and exited: {lost} frames are not free again\n\n"
+            f"a process was forked, used 8 areas, and exited: {lost} frames are not free again\n"
+            f"still taken: {named}\n\n"
             f"kernel  exit_mmap(), mm/mmap.c; zap_page_range(), clear_page_tables(), mm/memory.c "
             f"(book 4.3, 4.4)",
         )

@@ -70,6 +70,30 @@ class SharedForever(Kernel):
         self.memory.copy_page_range = copy_page_range  # type: ignore[method-assign]
 
 
+class KeepsPageTables(Kernel):
+    """``pte_free()`` takes a page table out of the directory, and keeps it."""
+
+    def start_kernel(self, *arguments: Any, **more: Any) -> None:
+        super().start_kernel(*arguments, **more)
+        self.page_tables.pte_free = lambda pmdp: self.tables.set_pmd(pmdp, 0)  # type: ignore[method-assign]
+
+
+class ProtectsNothing(Kernel):
+    """``sys_mprotect()`` says yes, and that is all."""
+
+    def start_kernel(self, *arguments: Any, **more: Any) -> None:
+        super().start_kernel(*arguments, **more)
+        self.spaces.sys_mprotect = lambda start, length, prot: 0  # type: ignore[method-assign]
+
+
+class KeepsAreas(Kernel):
+    """``vfree()`` does nothing."""
+
+    def start_kernel(self, *arguments: Any, **more: Any) -> None:
+        super().start_kernel(*arguments, **more)
+        self.vmalloc.vfree = lambda addr: None  # type: ignore[method-assign]
+
+
 class LosesFrames(Kernel):
     """A block of order 2 that is freed is not."""
 

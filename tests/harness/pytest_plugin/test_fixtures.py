@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures, options and the marker: what a user's test gets, and what a mistake is told."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
 
+import mmucheck_pytest
 from harness.guests import guest_path
 from tests.harness.pytest_plugin.running import (
     PLUGIN,
@@ -179,6 +181,11 @@ def test_importing_it_imports_nothing_else() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.split() == ["mmucheck_pytest"]
+    # What pytest of another version lacks must not matter before somebody asks for it.
+    hooks = [getattr(mmucheck_pytest, name) for name in dir(mmucheck_pytest) if "pytest_" in name]
+    said = [text for hook in hooks for text in inspect.get_annotations(hook).values()]
+    assert said
+    assert all(isinstance(text, str) for text in said)
 
 
 def test_a_project_with_a_package_of_the_same_name(pytester: pytest.Pytester) -> None:

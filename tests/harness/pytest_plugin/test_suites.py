@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.commands.conform import conform
+from harness.commands.conform import CpuName, conform
 from harness.conformance.chunks import CHUNKS, Chunk, ChunkFailed, as_json, merged, run_chunk
 from harness.conformance.flags import MODES
 from harness.conformance.matrix import run_matrix
 from harness.conformance.subject import UnicornSubject
 from harness.conformance.suites import QUICK, suite
+from kernel_model.errors import BadInput
 from tests.harness.pytest_plugin.planted_backends import lying_subject
 from tests.harness.pytest_plugin.running import (
     OPENED,
@@ -78,6 +79,22 @@ FOUND: dict[str, tuple[str, list[str]]] = {
     "SharedForever": (
         "copy_on_write",
         ["PTE of the parent after fork: P W U A D", "written by copy_page_range()"],
+    ),
+    "KeepsPageTables": (
+        "gives_everything_back",
+        ["frames are not free again", "(page table)", "clear_page_tables(), mm/memory.c"],
+    ),
+    "ProtectsNothing": (
+        "test_vmas or was",
+        [
+            "VMAs after 'protect 4 1 r'",
+            "mprotect_fixup(), mm/mprotect.c",
+            "user read was writable: ",
+        ],
+    ),
+    "KeepsAreas": (
+        "test_vmalloc and allocators",
+        ["is still in vmlist", "vfree(), mm/vmalloc.c (book 7.3)"],
     ),
     "LosesFrames": ("buddy", ["frames that were not given back: 0x", "__free_pages_ok()"]),
     "GivesTwice": ("slab", ["kmem_cache_alloc() gave 0x", "is in use", "mm/slab.c"]),
@@ -188,6 +205,11 @@ def test_a_failing_chunk(pytester: pytest.Pytester, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert conform(backend=backend, case=[case]) == 1
     assert "error code 4 (U), expected 6 (W|U)" in capsys.readouterr().out
+
+
+def test_a_backend_and_a_cpu() -> None:
+    with pytest.raises(BadInput, match="leave out --cpu"):
+        conform(cpu=[CpuName.UNICORN], backend="x:y")
 
 
 def test_an_honest_subject_agrees_with_a_chunk_run_alone() -> None:

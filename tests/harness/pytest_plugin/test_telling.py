@@ -105,6 +105,31 @@ def test_a_guest_that_died(pytester: pytest.Pytester) -> None:
     assert not any(words in text for words in OUR_CODE)
 
 
+def test_a_guest_that_never_ends(pytester: pytest.Pytester) -> None:
+    """Told where it stood: of a program, and of ring 0."""
+    pytester.makepyfile(
+        f"""
+        from harness.machine import Limits
+
+        def test_program(run_guest):
+            run_guest({str(guest_path("sha256"))!r}, limits=Limits(instructions=1000))
+
+        def test_kernel(machine):
+            machine.ram.write(0x37F000, b"\\xeb\\xfe")
+            machine.limits = Limits(instructions=1000)
+            machine.call(0xC037F000)
+        """
+    )
+    result = run(pytester, "--mmu-ram", "16M")
+    result.assert_outcomes(failed=2)
+    text = text_of(result)
+    assert text.count("\nthe guest was stopped: the limit on instructions was reached: 1000") == 2
+    assert " > c037f000  ebfe                  jmp 0xc037f000" in text
+    assert text.count("    eip ") == 2
+    assert "(ring 3)" in text
+    assert not any(words in text for words in OUR_CODE)
+
+
 def test_a_bug_of_the_kernel(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
