@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A new program: a fresh address space, and the stack with its arguments.
 
-Models the memory side of linux-2.4.22 ``fs/exec.c``: ``copy_strings()``, ``exec_mmap()``,
+Models the memory side of ``fs/exec.c`` of linux-2.4.22, of which 2.6.11 replaces some steps
+(:mod:`kernel_model.linux_2_6.exec`): ``copy_strings()``, ``exec_mmap()``,
 ``setup_arg_pages()``, ``put_dirty_page()`` (book 4.3, 4.4). Until the old address space has gone,
 the arguments wait in frames of their own, ``bprm->page[]``. In RAM: those frames, the new
 ``mm_struct`` and the VMA of the stack.
@@ -10,7 +11,7 @@ What can fail: ``-ENOMEM``, ``-E2BIG`` for more than 32 pages of arguments. Noth
 program is left then, but the old one may be gone already, as in the kernel.
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, TASK_SIZE
@@ -41,6 +42,9 @@ class BinaryParameters:
 
 class Exec:
     """``exec`` of one machine, for the current process."""
+
+    _spare_stack: ClassVar[int] = 0
+    """Bytes of stack below the arguments that there are from the beginning."""
 
     def __init__(
         self,
@@ -108,7 +112,11 @@ class Exec:
         if old and self._areas.mm(old).mm_users == 1:
             self._spaces.exit_mmap(old)
             return 0
-        mm = self._fork.mm_alloc()
+        return self._replace_mm(old)
+
+    def _replace_mm(self, old: int) -> int:
+        """Let the current process leave ``old``, if it has one, for an address space of its own."""
+        task, mm = self._image.current_task, self._fork.mm_alloc()
         if not mm:
             return -ENOMEM
         self._fork.add_to_mmlist(mm, self._image.symbol("init_mm"))
@@ -133,15 +141,28 @@ class Exec:
         vma = self._areas.alloc()
         if not vma:
             return -ENOMEM
-        mm, start = self._areas.current_mm, bprm.p & PAGE_MASK
-        vm_flags = self._spaces.parts.data_flags | VM_GROWSDOWN
-        self._areas.fill(vma, mm, start, STACK_TOP, vm_flags, 0)
-        self._spaces.insert_vm_struct(mm, vma)
-        self._areas.mm(mm).total_vm = STACK_TOP - start >> PAGE_SHIFT
+        if error := self._link_stack(vma, (bprm.p & PAGE_MASK) - self._spare_stack):
+            self._areas.free(vma)
+            return error
+        mm = self._areas.current_mm
         for index, page in enumerate(bprm.page):
             if page:
                 bprm.page[index] = 0
                 vaddr = base + index * PAGE_SIZE
                 if error := self._memory.faults.put_dirty_page(mm, vma, page, vaddr):
                     return error
+        return 0
+
+    def _link_stack(self, vma: int, start: int) -> int:
+        """Make a VMA the stack; if anything is charged, its pages are. 0, or an error."""
+        mm, parts = self._areas.current_mm, self._spaces.parts
+        space, pages = self._areas.mm(mm), STACK_TOP - start >> PAGE_SHIFT
+        if parts.limits.account_flag and not parts.limits.vm_enough_memory(pages):
+            return -ENOMEM
+        vm_flags = parts.data_flags | VM_GROWSDOWN
+        self._areas.fill(vma, mm, start, STACK_TOP, vm_flags, 0)
+        if error := self._spaces.insert_vm_struct(mm, vma):
+            return error
+        space.total_vm = pages
+        parts.accounting.vm_stat_account(mm, vm_flags, 0, pages)
         return 0

@@ -14,8 +14,11 @@ from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
 from kernel_model.arch_i386.linux_2_6.layout import UniformMemory26
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.caches import proc_caches_init
+from kernel_model.fs.linux_2_6.file_table import TreeFiles
 from kernel_model.image import KernelImage
 from kernel_model.linux_2_6.caches import CACHES
+from kernel_model.linux_2_6.exec import Exec26
+from kernel_model.linux_2_6.fork import Fork26
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
@@ -70,3 +73,21 @@ class Linux26(Linux24):
 
     def vsyscall(self, kernel: "Kernel") -> VsyscallPage:
         return VsyscallPage(kernel.image, kernel.allocator, kernel.tables, kernel.tlb)
+
+    # -- user space --------------------------------------------------------------------------------
+
+    def files(self, kernel: "Kernel") -> TreeFiles:
+        return TreeFiles(kernel.image, kernel.slab)
+
+    def fork(self, kernel: "Kernel") -> Fork26:
+        return Fork26(kernel.image, kernel.slab, kernel.spaces)
+
+    def exec(self, kernel: "Kernel") -> Exec26:
+        return Exec26(
+            kernel.image,
+            kernel.allocator,
+            kernel.spaces,
+            kernel.memory,
+            kernel.fork,
+            kernel.mmu_context,
+        )
