@@ -245,8 +245,8 @@ class RecordedShmem(ShmemFiles):
         super().__init__(image, files, lambda pages: True)
         self._recorded = recorded
 
-    def shmem_file_setup(self, name: str, size: int) -> int:
-        file = super().shmem_file_setup(name, size)
+    def shmem_file_setup(self, name: str, size: int, vm_flags: int = 0) -> int:
+        file = super().shmem_file_setup(name, size, vm_flags)
         if file > 0:
             self._recorded.number_shmem(file)
         return file

@@ -7,12 +7,13 @@ from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.caches import proc_caches_init
 from kernel_model.image import KernelImage
+from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import PageCache
 from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.memory import Memory
 from kernel_model.mm.memory.linux_2_4 import Memory24
-from kernel_model.mm.mmap.linux_2_4 import AddressSpaces
+from kernel_model.mm.mmap import linux_2_4 as vma_layer
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_4 import Slab24
 from kernel_model.mm.swap_out import SwapOut
@@ -87,7 +88,7 @@ class Linux24(Release):
         )
 
     def spaces(self, kernel: "Kernel") -> AddressSpaces:
-        return AddressSpaces(
+        return vma_layer.AddressSpaces(
             kernel.image,
             kernel.slab,
             kernel.files,

@@ -24,6 +24,8 @@ from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
 from kernel_model.mm.linux_2_6.watermarks import init_per_zone_pages_min
+from kernel_model.mm.memory.linux_2_6 import Memory26
+from kernel_model.mm.mmap.linux_2_6 import AddressSpaces
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_6 import Slab26
 from kernel_model.mm.vmalloc import VmallocRange
@@ -78,6 +80,13 @@ class Linux26(Linux24):
 
     def files(self, kernel: "Kernel") -> TreeFiles:
         return TreeFiles(kernel.image, kernel.slab)
+
+    def spaces(self, kernel: "Kernel") -> AddressSpaces:
+        memory = cast(Memory26, kernel.memory)  # what memory() made
+        free_pages = kernel.allocator.nr_free_pages
+        spaces = AddressSpaces(kernel.image, kernel.slab, kernel.files, memory, free_pages)
+        kernel.file_memory.shmem.vm_unacct_memory = spaces.limits.vm_unacct_memory
+        return spaces
 
     def fork(self, kernel: "Kernel") -> Fork26:
         return Fork26(kernel.image, kernel.slab, kernel.spaces)

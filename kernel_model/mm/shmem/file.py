@@ -64,27 +64,44 @@ class ShmemFiles:
         shmem_info(self._image, inode).inode = inode
         return inode
 
-    def shmem_file_setup(self, name: str, size: int) -> int:
-        """An open file of ``size`` zeros that is deleted already; below 0 is ``-errno``."""
+    def shmem_file_setup(self, name: str, size: int, vm_flags: int = 0) -> int:
+        """An open file of ``size`` zeros that is deleted already; below 0 is ``-errno``.
+
+        ``vm_flags`` are those of the mapping that it is for.
+        """
         pages = size + PAGE_SIZE - 1 >> PAGE_SHIFT
         if pages > SHMEM_MAX_INDEX:
             return -EINVAL
-        if not self._enough_memory(pages):
+        if not self._charge(pages, vm_flags):
             return -ENOMEM
         inode = self._get_inode(size)
         if inode < 0:
+            self._uncharge(pages, vm_flags)
             return inode
         operations = self._image.symbol("shmem_file_operations")
         file = self._files.open_inode(inode, name, FMODE_READ | FMODE_WRITE, operations)
         if not file:
+            self._uncharge(pages, vm_flags)
             self._files.iput(inode)
             return -ENOMEM
+        self._charged(inode, vm_flags)
         return file
+
+    def _charge(self, pages: int, vm_flags: int) -> bool:
+        """Whether the machine has memory for a file."""
+        return self._enough_memory(pages)
+
+    def _uncharge(self, pages: int, vm_flags: int) -> None:
+        """It did not come to be."""
+
+    def _charged(self, inode: int, vm_flags: int) -> None:
+        """The file is there."""
 
     def shmem_zero_setup(self, vma: int) -> int:
         """Give a VMA such a file of its own. 0 or ``-errno``."""
         view = self._image.at(self._image.structs.vm_area_struct, vma)
-        file = self.shmem_file_setup("dev/zero", int(view.vm_end) - int(view.vm_start))
+        size = int(view.vm_end) - int(view.vm_start)
+        file = self.shmem_file_setup("dev/zero", size, int(view.vm_flags))
         if file < 0:
             return file
         if view.vm_file:

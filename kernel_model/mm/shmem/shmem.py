@@ -16,6 +16,7 @@ file, ``-EINVAL``. Without a free slot a page stays.
 """
 
 import enum
+from collections.abc import Callable
 from typing import Any, Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
@@ -26,6 +27,7 @@ from kernel_model.mm.filemap.nopage import NOPAGE_OOM, NOPAGE_SIGBUS
 from kernel_model.mm.page_flags import PG_DIRTY, PG_LAUNDER, PG_REFERENCED, PG_UPTODATE
 from kernel_model.mm.shmem.entries import SHMEM_MAX_INDEX, SwapEntries
 from kernel_model.mm.swap_state import SwapCache
+from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
 from kernel_model.structs.mm import VM_LOCKED
 
 BLOCKS_PER_PAGE: Final = PAGE_SIZE // 512
@@ -48,6 +50,8 @@ class Shmem:
         self._memmap = pages.memmap
         self._words = pages.image.ram.words
         self.entries = SwapEntries(pages.image, pages.allocator)
+        self.vm_unacct_memory: Callable[[int], None] = lambda pages: None
+        """Called when a file goes that was charged, as 2.6 does."""
         self._sb: Any = pages.image.statics.shmem_sb
         vma = pages.image.structs.vm_area_struct
         self._vm_start, self._vm_file = vma.word("vm_start"), vma.word("vm_file")
@@ -210,6 +214,8 @@ class Shmem:
     def shmem_delete_inode(self, inode: int) -> None:
         """The last user of a file is gone, and so are its cached pages: free its slots."""
         view = self._pages.files.inode(inode)
+        if self.entries.info(inode).flags & VM_ACCOUNT:
+            self.vm_unacct_memory(int(view.i_size) + PAGE_SIZE - 1 >> PAGE_SHIFT)
         view.i_size = 0
         self.shmem_truncate(inode)
         if view.i_blocks:

@@ -29,7 +29,7 @@ from kernel_model.mm.mmap.linux_2_6.unmap import CuttingUnmapper
 from kernel_model.mm.mmap.linux_2_6.unmapped_area import RememberedSearch
 from kernel_model.mm.mmap.parts import SharedZeros, VmaParts
 from kernel_model.mm.rmap.anon_vma import AnonVmas
-from kernel_model.mm.shmem import ShmemFiles
+from kernel_model.mm.shmem.linux_2_6 import ChargedShmemFiles
 from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS
 
 
@@ -70,7 +70,7 @@ class AddressSpaces(address_spaces.AddressSpaces):
             splitter=adjuster,
             unmapper=unmapper,
             unmapped=unmapped,
-            shmem=shmem or ShmemFiles(image, files, limits.vm_enough_memory),
+            shmem=shmem or ChargedShmemFiles(image, files, limits),
             pages=pages,
         )
         remapper = FileRemapper(areas, finder, self.mappings)
