@@ -14,6 +14,7 @@ from harness.replay.vma_files import RecordedFiles
 from kernel_model.arch_i386 import page
 from kernel_model.arch_i386.pgtable import TWO_LEVEL
 from kernel_model.errors import KernelBug
+from kernel_model.fork import Fork
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.mmap.find import VM_RB
@@ -61,6 +62,7 @@ class VmaMachine(ABC):
 
     image: KernelImage
     spaces: AddressSpaces
+    fork: Fork
     files: RecordedFiles
     events: list[list[Any]]
     """What the operation that runs has asked of others."""

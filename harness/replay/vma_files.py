@@ -275,10 +275,15 @@ class ChargedShmem:
         pages = area.vm_end - area.vm_start >> PAGE_SHIFT if area.vm_flags & VM_ACCOUNT else 0
         if not self._limits().vm_enough_memory(pages):
             return -ENOMEM
-        inode = self._files.new_inode(area.vm_end - area.vm_start)
-        self._charged[inode] = pages
         operations = self._image.symbol("shmem_file_operations")
-        file = self._files.open_inode(inode, "dev/zero", FMODE_READ | FMODE_WRITE, operations)
+        inode = self._files.new_inode(area.vm_end - area.vm_start)
+        mode, file = FMODE_READ | FMODE_WRITE, 0
+        if inode and not (file := self._files.open_inode(inode, "dev/zero", mode, operations)):
+            self._files.iput(inode)
+        if not file:
+            self._limits().vm_unacct_memory(pages)
+            return -ENOMEM
+        self._charged[inode] = pages
         self._recorded.number_shmem(file)
         area.vm_file = file
         return 0
