@@ -14,13 +14,14 @@ from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.caches import KernelCache, construction
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
-from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
+from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN, SLAB_MUST_HWCACHE_ALIGN
 from kernel_model.mm.slab.linux_2_6.constants import (
     SLAB_DESTROY_BY_RCU,
     SLAB_PANIC,
     SLAB_RECLAIM_ACCOUNT,
 )
 from kernel_model.mm.slab.objects import Constructor
+from kernel_model.structs.linux_2_6.mmzone import PTE_CHAIN
 
 PATH_MAX: Final = 4096
 _SIGHAND: Final = 4 + 64 * 20
@@ -88,6 +89,16 @@ def inode_init_once(image: KernelImage) -> Constructor:
     return construct
 
 
+def pte_chain_ctor(image: KernelImage) -> Constructor:
+    """A ``struct pte_chain`` that names no PTE."""
+
+    def construct(objp: int, _cachep: int, flags: int) -> None:
+        if construction(flags):
+            image.ram.fill(virt_to_phys(objp), PTE_CHAIN.size)
+
+    return construct
+
+
 CACHES: Final = (
     KernelCache(
         "anon_vma_cachep",
@@ -137,3 +148,16 @@ CACHES: Final = (
 """In the order in which the kernel creates them. ``sighand_struct``, ``files_struct``,
 ``fs_struct``, ``buffer_head`` and ``sigqueue`` have a size here and no fields: memory management
 does not look into them."""
+
+PTE_CHAINS: Final = (
+    KernelCache(
+        "pte_chain_cache",
+        "pte_chain",
+        lambda s: s.pte_chain.size,
+        pte_chain_ctor,
+        offset=PTE_CHAIN.size,
+        flags=SLAB_MUST_HWCACHE_ALIGN,
+    ),
+)
+"""Besides, where the reverse map is one of chains (linux-2.6.0 ``mm/rmap.c: pte_chain_init()``).
+The bits below the alignment of a line hold an index."""

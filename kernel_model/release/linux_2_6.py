@@ -16,7 +16,7 @@ from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.caches import proc_caches_init
 from kernel_model.fs.linux_2_6.file_table import TreeFiles
 from kernel_model.image import KernelImage
-from kernel_model.linux_2_6.caches import CACHES
+from kernel_model.linux_2_6.caches import CACHES, PTE_CHAINS
 from kernel_model.linux_2_6.exec import Exec26
 from kernel_model.linux_2_6.fork import Fork26
 from kernel_model.mm.bootmem import Bootmem
@@ -68,7 +68,8 @@ class Linux26(Linux24):
         return slab
 
     def proc_caches_init(self, kernel: "Kernel") -> None:
-        proc_caches_init(kernel.image, kernel.slab, CACHES)
+        chained = kernel.config.rmap == "pte_chain"
+        proc_caches_init(kernel.image, kernel.slab, CACHES + (PTE_CHAINS if chained else ()))
 
     def do_initcalls(self, kernel: "Kernel") -> None:
         init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())

@@ -177,6 +177,11 @@ class Sharing(RuleBasedStateMachine):
         world = self.world
         reverse_map_census(world.image, world.memmap, world.walk, world.mms)
 
+    @invariant()
+    def pages_are_as_meant(self) -> None:
+        for mm in self.spaces:
+            self.world.pages_are_as_meant(mm)
+
     def teardown(self) -> None:
         for mm, pages in self.spaces.items():
             for page, (_, cell, _private) in pages.items():
@@ -256,6 +261,7 @@ def tour(kind: str) -> None:
     for step in steps:
         step()
         machine.reverse_map_and_page_tables_agree()
+        machine.pages_are_as_meant()
     machine.teardown()
 
 

@@ -8,7 +8,10 @@ with an inode and an address space, whose pages are read from Python bytes.
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, virt_to_phys
+from harness.mappings import RIGHT_PRESENT, RIGHT_USER, RIGHT_WRITE
+from harness.monitors.frames import FrameLedger
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, virt_to_phys
+from kernel_model.arch_i386.pgtable import PAGE_PRESENT, PAGE_PROTNONE
 from kernel_model.config import KernelConfig
 from kernel_model.fs.file_table import Files
 from kernel_model.kernel import Kernel
@@ -30,11 +33,9 @@ from kernel_model.mm.rmap.object_based import ObjectReverseMap
 from kernel_model.mm.rmap.object_walk import ObjectWalk
 from kernel_model.mm.rmap.one_pte import PteUnmapper
 from kernel_model.mm.rmap.pte_chain import PteChains
-from kernel_model.mm.slab.linux_2_6 import Slab26
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.swapops import file_ptes
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
-from kernel_model.structs.linux_2_6.fs import RADIX_TREE_NODE
 from kernel_model.structs.mm import VM_LOCKED, VM_WRITE
 
 SMALL = 8 << 20
@@ -56,20 +57,18 @@ class World:
     def __init__(self, rmap: str = "object", *, ram: int = SMALL, swap_pages: int = 400) -> None:
         config = KernelConfig(release="2.6", ram=ram, rmap=rmap)
         self.kernel = kernel = Kernel(config)
+        self.ledger = FrameLedger().listen(kernel.image.events)
         kernel.start_kernel()
         self.image = image = kernel.image
         assert isinstance(kernel.allocator, PageAllocator26)
         self.allocator = allocator = kernel.allocator
         self.memmap = allocator.memmap
-        self.slab = Slab26(image, self.memmap, allocator, 1)
-        self.slab.start(int(image.statics.num_physpages))
-        self._caches()
-        image.at(image.structs.mm_struct, image.symbol("init_mm"))
-        Lists(image.ram).init(image.symbol("init_mm") + image.structs.mm_struct.offset("mmlist"))
+        self.slab = kernel.slab
         self.cache = RadixPageCache(image, allocator, self.slab)
         self.cache.page_cache_init(0)
         self.areas = SwapAreas(image, allocator, file_ptes(config.pae))
-        self.areas.swapon(swap_pages)
+        if swap_pages:
+            self.areas.swapon(swap_pages)
         self.swap = SwapCache26(image, allocator, self.cache, self.areas, kernel.tlb)
         self.rmap: ReverseMap = self._reverse_map(rmap)
         self.memory = Memory26(
@@ -91,28 +90,12 @@ class World:
         self.vmscan = Vmscan26(
             image, allocator, Shrinker(image, allocator, self.swap, self.walk), lambda: False
         )
+        allocator.pressure = self.vmscan
         self.mms: list[int] = []
         self._mm_bytes = image.structs.mm_struct.size
         self._tables()
 
     # -- putting together ----------------------------------------------------------------------
-
-    def _caches(self) -> None:
-        structs, statics = self.image.structs, self.image.statics
-        for pointer, size in {
-            "vm_area_cachep": structs.vm_area_struct.size,
-            "mm_cachep": structs.mm_struct.size,
-            "radix_tree_node_cachep": RADIX_TREE_NODE.size,
-            "pte_chain_cache": structs.pte_chain.size,
-        }.items():
-            offset = size if pointer == "pte_chain_cache" else 0
-            cachep = self.slab.kmem_cache_create(pointer, size, offset, 0)
-            assert cachep
-            setattr(statics, pointer, cachep)
-        lists, head = Lists(self.image.ram), structs.anon_vma.offset("head")
-        statics.anon_vma_cachep = self.slab.kmem_cache_create(
-            "anon_vma", structs.anon_vma.size, 0, 0, lambda objp, _c, _f: lists.init(objp + head)
-        )
 
     def _reverse_map(self, kind: str) -> ReverseMap:
         if kind == "pte_chain":
@@ -325,6 +308,20 @@ class World:
     def page(self, mm: int, vaddr: int) -> int:
         """The ``struct page`` behind an address that is present."""
         return self.memmap.page(self.pte(mm, vaddr) >> PAGE_SHIFT)
+
+    def pages_are_as_meant(self, mm: int) -> None:
+        """What the ledger was told of each page is what its PTE says."""
+        tables = self.memory.tables
+        pgd = tables.pgd(mm)
+        found = {}
+        for vaddr, ptep in tables.ptes(pgd, 0, PAGE_OFFSET):
+            pte = tables.tables.entry(ptep)
+            if pte & (PAGE_PRESENT | PAGE_PROTNONE):
+                rights = RIGHT_PRESENT * bool(pte & 1) | RIGHT_USER * bool(pte & 4)
+                found[vaddr >> 12] = pte >> 12, (rights | RIGHT_WRITE * bool(pte & 2)) * (pte & 1)
+        numbers, pfns, rights = (column.tolist() for column in self.ledger.pages(pgd))
+        meant = dict(zip(numbers, zip(pfns, rights, strict=True), strict=True))
+        assert found == meant
 
     def evict(self, rounds: int = 3) -> int:
         """Shrink all zones as hard as can be. Returns how many frames came of it."""
