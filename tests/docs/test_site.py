@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
+from tests.harness.report.chromium import browser
 
 TOOLS = ("mkdocs", "material", "mkdocstrings")
 missing = [name for name in TOOLS if importlib.util.find_spec(name) is None]
@@ -49,6 +50,24 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     assert [str(page) for page in pages if REMOTE.search(page.read_text(encoding="utf-8"))] == []
     styles = "".join(style.read_text(encoding="utf-8") for style in site.rglob("*.css"))
     assert not re.search(r"@import|url\(['\"]?https?:", styles)
+
+
+def test_a_browser_opens_it_from_files_and_searches(site: Path) -> None:
+    """No request leaves the folder, nothing is complained about, nothing is wider than a phone."""
+    heard: list[str] = []
+    with browser() as chromium:
+        for width in (1280, 390):
+            page = chromium.new_page(viewport={"width": width, "height": 900})
+            page.on("console", lambda message: heard.append(message.text))
+            page.on("requestfailed", lambda request: heard.append(request.url))
+            for name in ("index.html", "fault.html", "book/8-slab.html"):
+                page.goto((site / name).as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.fill("[data-md-component=search-query]", "vmalloc")
+        found = page.wait_for_selector(".md-search-result__item")
+        assert "vmalloc" in found.inner_text()
+    assert heard == []
 
 
 def test_a_remote_script_would_be_seen() -> None:
