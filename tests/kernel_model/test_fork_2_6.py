@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A child's address space in 2.6: charged again, known to reverse mapping, searched from its base."""
+"""A child's address space in 2.6: charged again, known to reverse maps, searched from its base."""
 
 from types import SimpleNamespace
 
