@@ -17,6 +17,7 @@ from kernel_model.mm.mmap.find import Finder, Place
 from kernel_model.mm.mmap.limits import Limits
 from kernel_model.mm.mmap.link import Links
 from kernel_model.mm.mmap.pages import PageOperations
+from kernel_model.mm.mmap.unmap import Unmapper
 from kernel_model.mm.mmap.unmapped_area import UnmappedAreas
 
 
@@ -52,13 +53,6 @@ class Splitting(Protocol):
         """The same for flags that say how pages will be read: 0, or a negative error."""
 
 
-class Unmapping(Protocol):
-    """Taking address ranges away."""
-
-    def do_munmap(self, mm: int, addr: int, length: int) -> int:
-        """Unmap whatever lies in the range: 0, or a negative error."""
-
-
 class SharedZeros(Protocol):
     """Where shared memory without a file comes from (``mm/shmem.c``)."""
 
@@ -81,7 +75,7 @@ class VmaParts:
     links: Links
     merging: Merging
     splitter: Splitting
-    unmapper: Unmapping
+    unmapper: Unmapper
     unmapped: UnmappedAreas
     shmem: SharedZeros
     pages: PageOperations

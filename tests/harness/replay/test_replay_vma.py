@@ -170,9 +170,9 @@ def blackens_too_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
 def keeps_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     original = RefittingUnmapper._take_out
 
-    def take_out(self: RefittingUnmapper, mm: int, vma: int, prev: int, end: int) -> list[int]:
+    def take_out(self: RefittingUnmapper, mm: int, prev: int, end: int) -> list[int]:
         cache = self._areas.mm(mm).mmap_cache
-        taken = original(self, mm, vma, prev, end)
+        taken = original(self, mm, prev, end)
         self._areas.mm(mm).mmap_cache = 0 if cache in taken else cache
         return taken
 

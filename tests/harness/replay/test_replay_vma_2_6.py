@@ -215,9 +215,9 @@ def future_unlocks_what_is_there(patch: pytest.MonkeyPatch) -> None:
 
 
 def highest_first(patch: pytest.MonkeyPatch) -> None:
-    original = CuttingUnmapper._detach
+    original = CuttingUnmapper._take_out
     patch.setattr(
-        CuttingUnmapper, "_detach", lambda self, *arguments: original(self, *arguments)[::-1]
+        CuttingUnmapper, "_take_out", lambda self, *arguments: original(self, *arguments)[::-1]
     )
 
 

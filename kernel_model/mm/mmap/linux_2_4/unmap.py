@@ -2,28 +2,29 @@
 """Taking address ranges away: whole VMAs, their ends, holes in their middle.
 
 Models linux-2.4.22 ``mm/mmap.c: do_munmap()``, ``unmap_fixup()``, ``free_pgtables()`` (book
-4.4). What can fail: ``-EINVAL`` for a range outside user space; ``-ENOMEM`` before anything
-has changed, when there is no memory for the VMA that a hole needs or there are too many.
+4.4). What can fail: ``-ENOMEM`` before anything has changed, when there is no memory for the
+VMA that a hole needs or there are too many.
 """
 
 from typing import Final
 
-from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SHIFT, TASK_SIZE, page_align
-from kernel_model.arch_i386.pgtable import THREE_LEVEL, TWO_LEVEL
-from kernel_model.errno import EINVAL, ENOMEM
+from kernel_model.arch_i386.page import PAGE_SHIFT
+from kernel_model.errno import ENOMEM
 from kernel_model.mm.mmap.accounting import Accounting
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.find import Finder
 from kernel_model.mm.mmap.linux_2_4.link import BuggingLinks
 from kernel_model.mm.mmap.linux_2_4.pages import PageOperations
-from kernel_model.mm.mmap.neighbourhood import between
+from kernel_model.mm.mmap.unmap import Unmapper
 from kernel_model.structs.mm import VM_DENYWRITE
 
 _U32: Final = 0xFFFFFFFF
 
 
-class RefittingUnmapper:
-    """``munmap()`` on any address space: what stays of a VMA is put back."""
+class RefittingUnmapper(Unmapper):
+    """What stays of a VMA is put back."""
+
+    _links: BuggingLinks
 
     def __init__(
         self,
@@ -33,31 +34,18 @@ class RefittingUnmapper:
         links: BuggingLinks,
         pages: PageOperations,
     ) -> None:
-        self._areas = areas
-        self._finder = finder
-        self._accounting = accounting
-        self._links = links
+        super().__init__(areas, finder, accounting, links)
         self._pages = pages
-        self._shape = THREE_LEVEL if areas.image.structs.abi.pae else TWO_LEVEL
 
-    def do_munmap(self, mm: int, addr: int, length: int) -> int:
-        """Unmap whatever lies in the range; a range with nothing in it is no error."""
-        if addr & ~PAGE_MASK or addr >= TASK_SIZE or length > TASK_SIZE - addr:
-            return -EINVAL
-        length = page_align(length)
-        if not length:
-            return -EINVAL
-        end = addr + length
-        vma, prev = self._finder.find_vma_prev(mm, addr)
-        if not vma or self._areas.vma(vma).vm_start >= end:
-            return 0
+    def _unmap(self, mm: int, vma: int, prev: int, addr: int, end: int) -> int:
         if self._makes_too_many(mm, vma, addr, end):
             return -ENOMEM
         # Only a hole needs it, but after this nothing can fail.
         extra = self._areas.alloc()
         if not extra:
             return -ENOMEM
-        for taken in self._take_out(mm, vma, prev, end):
+        # The kernel strings them together last first.
+        for taken in reversed(self._take_out(mm, prev, end)):
             extra = self._unmap_area(mm, taken, addr, end, extra)
         if extra:
             self._areas.free(extra)
@@ -69,23 +57,6 @@ class RefittingUnmapper:
         area = self._areas.vma(vma)
         hole = area.vm_start < addr and area.vm_end > end
         return hole and self._areas.mm(mm).map_count >= self._areas.statics.max_map_count
-
-    def _take_out(self, mm: int, vma: int, prev: int, end: int) -> list[int]:
-        """Out of list and tree: every VMA from ``vma`` on that begins below ``end``.
-
-        The kernel strings them together last first, which is the order of what follows.
-        """
-        taken: list[int] = []
-        while vma and self._areas.vma(vma).vm_start < end:
-            taken.insert(0, vma)
-            self._links.rb_erase(mm, vma)
-            vma = self._areas.vma(vma).vm_next
-        if prev:
-            self._areas.vma(prev).vm_next = vma
-        else:
-            self._areas.mm(mm).mmap = vma
-        self._areas.mm(mm).mmap_cache = 0
-        return taken
 
     def _unmap_area(self, mm: int, vma: int, addr: int, end: int, extra: int) -> int:
         """Unmap what one VMA, taken out, has in the range. Returns what is left of ``extra``.
@@ -141,7 +112,7 @@ class RefittingUnmapper:
     def _free_pgtables(self, mm: int, prev: int, start: int, end: int) -> None:
         """Free the page tables that no VMA needs any more, between the neighbours of a range."""
         size = self._shape.pgdir_size
-        below, above = between(self._areas, mm, prev, start)
+        below, above = self._neighbours(mm, prev, start)
         first = start & -size
         if below > first:
             first = below + size - 1

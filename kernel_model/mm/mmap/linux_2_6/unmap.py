@@ -3,16 +3,13 @@
 
 Models linux-2.6.11 ``mm/mmap.c: do_munmap()``, ``unmap_region()``, ``unmap_vma()``,
 ``free_pgtables()``, ``exit_mmap()`` (book 4.8). VMAs are cut first, so that whole ones go. What
-can fail: ``-EINVAL`` for a range outside user space; ``-ENOMEM`` when a VMA cannot be cut. The
-lower end may have been cut by then.
+can fail: ``-ENOMEM`` when a VMA cannot be cut. The lower end may have been cut by then.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from kernel_model.arch_i386.page import PAGE_MASK, TASK_SIZE, page_align
-from kernel_model.arch_i386.pgtable import THREE_LEVEL, TWO_LEVEL
-from kernel_model.errno import EINVAL
+from kernel_model.arch_i386.page import TASK_SIZE
 from kernel_model.errors import KernelBug
 from kernel_model.mm.mmap.accounting import Accounting
 from kernel_model.mm.mmap.areas import Areas
@@ -23,14 +20,16 @@ from kernel_model.mm.mmap.linux_2_6.link import RefusingLinks
 from kernel_model.mm.mmap.linux_2_6.neighbours import pages_of
 from kernel_model.mm.mmap.linux_2_6.pages import PageOperations
 from kernel_model.mm.mmap.linux_2_6.unmapped_area import RememberedSearch
-from kernel_model.mm.mmap.neighbourhood import between
+from kernel_model.mm.mmap.unmap import Unmapper
 from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
 
 _ALL: Final = 0xFFFFFFFF
 
 
-class CuttingUnmapper:
-    """``munmap()`` on any address space."""
+class CuttingUnmapper(Unmapper):
+    """VMAs are cut at the ends of the range, and whole ones go."""
+
+    _links: RefusingLinks
 
     def __init__(
         self,
@@ -43,28 +42,13 @@ class CuttingUnmapper:
         unmapped: RememberedSearch,
         pages: PageOperations,
     ) -> None:
-        self._areas = areas
-        self._finder = finder
+        super().__init__(areas, finder, accounting, links)
         self._limits = limits
-        self._accounting = accounting
-        self._links = links
         self._adjuster = adjuster
         self._unmapped = unmapped
         self._pages = pages
-        shape = THREE_LEVEL if areas.image.structs.abi.pae else TWO_LEVEL
-        self._pgdir_size, self._pmd_size = shape.pgdir_size, shape.pmd_size
 
-    def do_munmap(self, mm: int, addr: int, length: int) -> int:
-        """Unmap whatever lies in the range; a range with nothing in it is no error."""
-        if addr & ~PAGE_MASK or addr > TASK_SIZE or length > TASK_SIZE - addr:
-            return -EINVAL
-        length = page_align(length)
-        if not length:
-            return -EINVAL
-        end = addr + length
-        vma, prev = self._finder.find_vma_prev(mm, addr)
-        if not vma or self._areas.vma(vma).vm_start >= end:
-            return 0
+    def _unmap(self, mm: int, vma: int, prev: int, addr: int, end: int) -> int:
         if addr > self._areas.vma(vma).vm_start:
             if error := self._adjuster.split_vma(mm, vma, addr, new_below=False):
                 return error
@@ -73,27 +57,12 @@ class CuttingUnmapper:
         reaches_into = last and end > self._areas.vma(last).vm_start
         if reaches_into and (error := self._adjuster.split_vma(mm, last, end, new_below=True)):
             return error
-        vmas = self._detach(mm, prev, end)
+        vmas = self._take_out(mm, prev, end)
+        self._areas.mm(mm).map_count -= len(vmas)
         self._unmap_region(mm, vmas, prev, addr, end)
         for vma in vmas:
             self._unmap_vma(mm, vma)
         return 0
-
-    def _detach(self, mm: int, prev: int, end: int) -> list[int]:
-        """``detach_vmas_to_be_unmapped()``: out of list and tree, lowest first."""
-        space, vmas = self._areas.mm(mm), []
-        vma = self._areas.vma(prev).vm_next if prev else space.mmap
-        while vma and self._areas.vma(vma).vm_start < end:
-            vmas.append(vma)
-            self._links.rb_erase(mm, vma)
-            space.map_count -= 1
-            vma = self._areas.vma(vma).vm_next
-        if prev:
-            self._areas.vma(prev).vm_next = vma
-        else:
-            space.mmap = vma
-        space.mmap_cache = 0
-        return vmas
 
     def _unmap_region(self, mm: int, vmas: list[int], prev: int, start: int, end: int) -> None:
         """Pages first, then the page tables that no VMA needs any more."""
@@ -101,7 +70,8 @@ class CuttingUnmapper:
         tlb.unmap_vmas(vmas, start, end)
         self._uncharge(vmas)
         first, last = self._page_tables(mm, prev, start, end)
-        if first & -self._pmd_size < last & -self._pmd_size:
+        pmd_mask = -self._shape.pmd_size
+        if first & pmd_mask < last & pmd_mask:
             tlb.clear_page_range(first, last)
         tlb.tlb_finish_mmu(start, end)
 
@@ -112,9 +82,9 @@ class CuttingUnmapper:
 
     def _page_tables(self, mm: int, prev: int, start: int, end: int) -> tuple[int, int]:
         """``free_pgtables()``: the range that no neighbour shares a page table with."""
-        below, above = between(self._areas, mm, prev, start)
-        first = max(start & -self._pgdir_size, below)
-        return first, min(end + self._pgdir_size - 1, TASK_SIZE, above)
+        below, above = self._neighbours(mm, prev, start)
+        size = self._shape.pgdir_size
+        return max(start & -size, below), min(end + size - 1, TASK_SIZE, above)
 
     def _unmap_vma(self, mm: int, vma: int) -> None:
         area = self._areas.vma(vma)
