@@ -62,7 +62,7 @@ TOPICS_2_6: Final[dict[str, Replayer]] = {
     "slab_trace": slab_2_6.replay_trace,
     **linux_2_6.TOPICS,
     "vma_structs": vma_2_6.replay_structs,
-    "vma_scenarios": vma_2_6.replay_trace,
+    "vma_scenarios": faults_2_6.replay_trace,
     "vma_trace": faults_2_6.replay_trace,
     "rmap_trace": rmap_2_6.replay_trace,
 }

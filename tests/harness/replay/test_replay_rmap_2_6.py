@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Pages that come, are shared and go: as the real kernel of 2.6 had them; planted faults show."""
 
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.replay import Replayed, replay
+from harness.replay import replay
 from kernel_model.mm.linux_2_6.swap_state import SwapCache26
 from kernel_model.mm.memory.linux_2_6.change import PageCopier26
 from kernel_model.mm.memory.linux_2_6.fault import FaultHandler26
@@ -19,18 +17,11 @@ from kernel_model.mm.rmap.mapped_pages import MappedPages
 from kernel_model.mm.rmap.object_based import ObjectReverseMap
 from kernel_model.mm.rmap.object_walk import ObjectWalk
 from kernel_model.mm.rmap.one_pte import PteUnmapper
+from tests.harness.replay.changed_traces import changed
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.6.11"
 RMAP = "rmap_trace_1.json.gz"
 FAULTS = ("vma_trace_anonfault_1.json.gz", "vma_trace_mixedfault_1.json.gz")
-
-
-def changed(name: str, path: Path, change: Callable[[dict[str, Any]], None]) -> Replayed:
-    trace = json.loads(gzip.decompress((RECORDED / name).read_bytes()))
-    change(trace)
-    target = path / name.removesuffix(".gz")
-    target.write_text(json.dumps(trace), encoding="ascii")
-    return replay(target)
 
 
 @pytest.mark.book("3.10", "4.6", "4.8")
@@ -78,7 +69,7 @@ PLANTED: dict[str, Callable[[dict[str, Any]], None]] = {
 
 @pytest.mark.parametrize("what", PLANTED)
 def test_a_planted_difference_is_found(what: str, tmp_path: Path) -> None:
-    assert not changed(RMAP, tmp_path, PLANTED[what]).ok
+    assert not changed(RECORDED / RMAP, tmp_path, PLANTED[what]).ok
 
 
 # -- planted faults -------------------------------------------------------------------------------

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The slab allocator and vmalloc answer each call as the real kernel did; planted faults show."""
 
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.replay import Replayed, replay
+from harness.replay import replay
 from kernel_model.lists import Lists
 from kernel_model.mm.slab.linux_2_4.cpucache import CpuCaches
 from kernel_model.mm.slab.linux_2_4.objects import Objects24
@@ -18,6 +16,7 @@ from kernel_model.mm.slab.linux_2_6.array_cache import ArrayCaches
 from kernel_model.mm.slab.linux_2_6.rcu import Rcu
 from kernel_model.mm.slab.linux_2_6.tune import TunedArrays
 from kernel_model.mm.vmalloc import Vmalloc
+from tests.harness.replay.changed_traces import changed
 
 DATA = Path(__file__).parents[2] / "data"
 RECORDED = DATA / "linux-2.4.22"
@@ -68,17 +67,6 @@ def test_vmalloc_answers_as_the_real_one(name: str) -> None:
     assert (result.topic, result.difference) == ("vmalloc", None)
 
 
-def changed(
-    name: str, path: Path, change: Callable[[dict[str, Any]], None], recorded: Path = RECORDED
-) -> Replayed:
-    trace = json.loads(gzip.decompress((recorded / name).read_bytes()))
-    change(trace)
-    # The topic stands in the name of these files.
-    target = path / name.removesuffix(".gz")
-    target.write_text(json.dumps(trace), encoding="ascii")
-    return replay(target)
-
-
 def first(trace: dict[str, Any], operation: str, longer_than: int = 3) -> list[Any]:
     return next(op for op in trace["ops"] if op[1] == operation and len(op) > longer_than)
 
@@ -103,7 +91,7 @@ def test_a_planted_difference_in_a_slab_trace(
     change: Callable[[dict[str, Any]], None], tmp_path: Path
 ) -> None:
     name = "slab_trace_mixed_smp2_33.json.gz"
-    assert not changed(name, tmp_path, change).ok
+    assert not changed(RECORDED / name, tmp_path, change).ok
 
 
 @pytest.mark.parametrize(
@@ -123,7 +111,7 @@ def test_a_planted_difference_in_a_slab_trace(
 def test_a_planted_difference_in_a_slab_trace_of_2_6(
     change: Callable[[dict[str, Any]], None], tmp_path: Path
 ) -> None:
-    assert not changed("slab_trace_mixed_smp8_33.json.gz", tmp_path, change, RECORDED_2_6).ok
+    assert not changed(RECORDED_2_6 / "slab_trace_mixed_smp8_33.json.gz", tmp_path, change).ok
 
 
 def test_a_planted_difference_in_a_vmalloc_trace(tmp_path: Path) -> None:
@@ -134,7 +122,7 @@ def test_a_planted_difference_in_a_vmalloc_trace(tmp_path: Path) -> None:
         trace["traces"][0]["vmalloc_pgd"][0][1] ^= 4
 
     for change in (later, moved):
-        assert not changed("vmalloc_128MB.json.gz", tmp_path, change).ok
+        assert not changed(RECORDED / "vmalloc_128MB.json.gz", tmp_path, change).ok
 
 
 def fifo_partial(monkeypatch: pytest.MonkeyPatch) -> None:

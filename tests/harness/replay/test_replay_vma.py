@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Address spaces answer each call as those of the real kernel did; planted faults show."""
 
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.replay import Replayed, replay
+from harness.replay import replay
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.find import Place
 from kernel_model.mm.mmap.linux_2_4.mappings import ShareLists
@@ -19,18 +17,10 @@ from kernel_model.mm.mmap.parts import Content
 from kernel_model.mm.mmap.stack import Stacks
 from kernel_model.mm.rbtree import COLOR, LEFT, RIGHT, RbTree
 from kernel_model.structs.mm import RB_BLACK, RB_RED
+from tests.harness.replay.changed_traces import changed
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.4.22"
 STRUCTS = "vma_structs.json.gz"
-
-
-def changed(name: str, path: Path, change: Callable[[dict[str, Any]], None]) -> Replayed:
-    trace = json.loads(gzip.decompress((RECORDED / name).read_bytes()))
-    change(trace)
-    # The topic stands in the name of these files.
-    target = path / name.removesuffix(".gz")
-    target.write_text(json.dumps(trace), encoding="ascii")
-    return replay(target)
 
 
 @pytest.mark.book("4.2", "4.3", "4.4")
@@ -54,7 +44,7 @@ def test_a_planted_difference_in_the_structures(
     def plant(trace: dict[str, Any]) -> None:
         change(next(row for row in trace["configs"][1]["fields"] if row[:2] == field))
 
-    assert not changed(STRUCTS, tmp_path, plant).ok
+    assert not changed(RECORDED / STRUCTS, tmp_path, plant).ok
 
 
 # -- traces ---------------------------------------------------------------------------------------
@@ -117,7 +107,7 @@ PLANTED: dict[str, Callable[[dict[str, Any]], None]] = {
 
 @pytest.mark.parametrize("what", PLANTED)
 def test_a_planted_difference_in_a_trace(what: str, tmp_path: Path) -> None:
-    assert not changed("vma_scenarios.json.gz", tmp_path, PLANTED[what]).ok
+    assert not changed(RECORDED / "vma_scenarios.json.gz", tmp_path, PLANTED[what]).ok
 
 
 def test_a_planted_difference_in_the_place_of_death(tmp_path: Path) -> None:
@@ -133,7 +123,7 @@ def test_a_planted_difference_in_the_place_of_death(tmp_path: Path) -> None:
         trace["ops"][99] = [number, "BUG", "mmap.c:1194", [name, *rest[:-2]], rest[-1]]
 
     for change in (elsewhere, survived, too_early):
-        assert not changed(BUG, tmp_path, change).ok
+        assert not changed(RECORDED / BUG, tmp_path, change).ok
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Address spaces of 2.6 answer each call as those of the real kernel did; planted faults show."""
 
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.replay import Replayed, replay
+from harness.replay import replay
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.linux_2_6.adjust import Adjuster
-from kernel_model.mm.mmap.linux_2_6.limits import CommittedMemory
 from kernel_model.mm.mmap.linux_2_6.merge import OffsetMerging
 from kernel_model.mm.mmap.linux_2_6.mlock import UnprivilegedMlock
 from kernel_model.mm.mmap.linux_2_6.mprotect import MergingMprotect
@@ -22,20 +19,13 @@ from kernel_model.mm.mmap.linux_2_6.unmap import CuttingUnmapper
 from kernel_model.mm.mmap.linux_2_6.unmapped_area import RememberedSearch
 from kernel_model.mm.prio_tree import PrioTree
 from kernel_model.mm.rmap.anon_vma import AnonVmas
+from tests.harness.replay.changed_traces import changed
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.6.11"
 STRUCTS = "vma_structs.json.gz"
 KINDS = ("anon", "mapcount", "mixed", "mixed_topdown", "nomem", "rlimit")
+SCENARIOS = "vma_scenarios.json.gz"
 MIXED, TOPDOWN = "vma_trace_mixed_1.json.gz", "vma_trace_mixed_topdown_1.json.gz"
-
-
-def changed(name: str, path: Path, change: Callable[[dict[str, Any]], None]) -> Replayed:
-    trace = json.loads(gzip.decompress((RECORDED / name).read_bytes()))
-    change(trace)
-    # The topic stands in the name of these files.
-    target = path / name.removesuffix(".gz")
-    target.write_text(json.dumps(trace), encoding="ascii")
-    return replay(target)
 
 
 @pytest.mark.book("4.8")
@@ -60,7 +50,7 @@ def test_a_planted_difference_in_the_structures(
     def plant(trace: dict[str, Any]) -> None:
         change(next(row for row in trace["fields"] if row[:2] == field))
 
-    assert not changed(STRUCTS, tmp_path, plant).ok
+    assert not changed(RECORDED / STRUCTS, tmp_path, plant).ok
 
 
 @pytest.mark.book("4.8", "3.10")
@@ -69,6 +59,13 @@ def test_each_call_answers_as_the_real_kernel(kind: str) -> None:
     result = replay(RECORDED / f"vma_trace_{kind}_1.json.gz")
     assert (result.topic, result.difference) == ("vma_trace", None)
     assert result.compared > 70_000
+
+
+@pytest.mark.book("4.8", "3.10")
+def test_each_scenario_ends_as_in_the_real_kernel() -> None:
+    result = replay(RECORDED / SCENARIOS)
+    assert (result.topic, result.difference) == ("vma_scenarios", None)
+    assert result.compared > 60_000
 
 
 # -- planted differences --------------------------------------------------------------------------
@@ -112,7 +109,7 @@ PLANTED: dict[str, Callable[[dict[str, Any]], None]] = {
 
 @pytest.mark.parametrize("what", PLANTED)
 def test_a_planted_difference_in_a_trace(what: str, tmp_path: Path) -> None:
-    assert not changed(MIXED, tmp_path, PLANTED[what]).ok
+    assert not changed(RECORDED / MIXED, tmp_path, PLANTED[what]).ok
 
 
 # -- planted faults -------------------------------------------------------------------------------
@@ -159,16 +156,6 @@ def tree_keeps_the_old_pages(patch: pytest.MonkeyPatch) -> None:
             behind.vm_pgoff += shift
 
     patch.setattr(Adjuster, "_move_edges", move_edges)
-
-
-def new_part_is_the_other_one(patch: pytest.MonkeyPatch) -> None:
-    """``munmap()`` cuts the upper end off as the new VMA."""
-    original = Adjuster.split_vma
-    patch.setattr(
-        Adjuster,
-        "split_vma",
-        lambda self, mm, vma, addr, new_below: original(self, mm, vma, addr, new_below=False),
-    )
 
 
 def moving_gives_the_charge_back(patch: pytest.MonkeyPatch) -> None:
@@ -221,10 +208,6 @@ def highest_first(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def root_has_no_share(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(CommittedMemory, "_without_roots_share", lambda self, pages: pages)
-
-
 def ties_stay_below(patch: pytest.MonkeyPatch) -> None:
     """Of two nodes that end together the later one goes up."""
     patch.setattr(
@@ -258,6 +241,8 @@ FAULTS: dict[Plant, str] = {
     highest_first: MIXED,
     ties_stay_below: MIXED,
     starts_below_the_stack: TOPDOWN,
+    one_list_for_each: SCENARIOS,
+    future_unlocks_what_is_there: SCENARIOS,
 }
 
 
