@@ -83,8 +83,12 @@ def _option(config: pytest.Config, name: str) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A bad marker is told before any test runs."""
-    marked = [item for item in items if item.get_closest_marker("mmu")]
+    """A bad marker is told before any test runs; one of a test without our fixtures is not ours."""
+    marked = [
+        item
+        for item in items
+        if "mmu_machines" in getattr(item, "fixturenames", ()) and item.get_closest_marker("mmu")
+    ]
     if marked:
         from harness.pytest_plugin.options import config_of_test
 
@@ -124,20 +128,24 @@ def bare_machine(mmu_machines: Machines) -> Any:
 
 
 @pytest.fixture
-def diff(request: pytest.FixtureRequest, mmu_report: TestResults) -> Comparing:
+def diff(
+    request: pytest.FixtureRequest, mmu_machines: Machines, mmu_report: TestResults
+) -> Comparing:
     """``diff()``: compare every reading of ``machine``, or of what is given; fail where one
     differs."""
     from harness.pytest_plugin.machines import Comparing
 
-    return Comparing(request, mmu_report)
+    return Comparing(request, mmu_machines, mmu_report)
 
 
 @pytest.fixture
-def run_guest(request: pytest.FixtureRequest, mmu_report: TestResults) -> Iterator[RunGuest]:
+def run_guest(
+    request: pytest.FixtureRequest, mmu_machines: Machines, mmu_report: TestResults
+) -> Iterator[RunGuest]:
     """``run_guest(FILE, ARGS...)``: run a static i386 program on ``machine``, comparing."""
     from harness.pytest_plugin.machines import RunGuest
 
-    run = RunGuest(request, mmu_report)
+    run = RunGuest(request, mmu_machines, mmu_report)
     yield run
     run.close()
 
@@ -194,7 +202,8 @@ class _Home:
             collected(self._config).take(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if "harness.pytest_plugin.results" in sys.modules:
+        wanted = _option(self._config, "report") or _option(self._config, "matrix")
+        if wanted or "harness.pytest_plugin.results" in sys.modules:
             from harness.pytest_plugin.results import collected
 
             for line in collected(self._config).write(self._config):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.architecture import PF_FETCH, PF_PRESENT, PF_RESERVED
+from harness.readings.reading import ASTRAY
 from harness.verdict import Answer, Finding, Verdict
 from kernel_model.arch_i386.fixmap import FIXADDR_TOP, PKMAP_BASE, fixed_addresses, last_pkmap
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, TASK_SIZE
@@ -79,7 +80,7 @@ def section_of(finding: Finding) -> str:
         return GLOBAL_PAGES if _is_global(finding) else RIGHTS
     first, second = finding.answers[:2]
     codes = [answer.error_code for answer in (first, second) if answer.pfn is None]
-    if not codes:
+    if not codes or ASTRAY in (first.code, second.code):
         return TRANSLATION
     if len(codes) == 2:
         return ERROR_CODE if None not in codes else TRANSLATION

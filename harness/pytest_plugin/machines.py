@@ -41,10 +41,10 @@ class Machines:
 
     def __init__(self, item: pytest.Item) -> None:
         self.config = config_of_test(item)
-        self._session = session_options(item.config)
+        self.session = session_options(item.config)
 
     def _new_kernel(self, config: KernelConfig | None = None) -> Any:
-        kernel = self._session.backends.kernel(config or self.config)
+        kernel = self.session.backends.kernel(config or self.config)
         if hasattr(kernel, "image") and FrameLedger.of(kernel.image.events) is None:
             FrameLedger().listen(kernel.image.events)
         EntryWriters(kernel)
@@ -59,7 +59,7 @@ class Machines:
     def machine(self, config: KernelConfig | None = None, *, image: Path | None = None) -> Machine:
         """A PC that has booted; ``image`` is a ring-0 program to take the place of ours."""
         kernel = self._new_kernel(config)
-        return Machine(kernel, image=image, cpu=self._session.backends.cpu)
+        return Machine(kernel, image=image, cpu=self.session.backends.cpu)
 
     def bare_machine(
         self, program: str | os.PathLike[str] | bytes, *, limits: Limits | None = None
@@ -69,7 +69,7 @@ class Machines:
             program if isinstance(program, bytes) else Path(program),
             ram=self.config.ram,
             cpu_model=self.config.cpu_model,
-            cpu=self._session.backends.cpu,
+            cpu=self.session.backends.cpu,
             limits=limits,
         )
 
@@ -77,10 +77,12 @@ class Machines:
 class Comparing:
     """The fixture ``diff``."""
 
-    def __init__(self, request: pytest.FixtureRequest, results: TestResults) -> None:
+    def __init__(
+        self, request: pytest.FixtureRequest, machines: Machines, results: TestResults
+    ) -> None:
         self._request = request
         self._results = results
-        self._session = session_options(request.config)
+        self._session = machines.session
 
     def __call__(
         self,
@@ -173,10 +175,12 @@ class GuestRun:
 class RunGuest:
     """The fixture ``run_guest``; every program runs on the test's machine."""
 
-    def __init__(self, request: pytest.FixtureRequest, results: TestResults) -> None:
+    def __init__(
+        self, request: pytest.FixtureRequest, machines: Machines, results: TestResults
+    ) -> None:
         self._request = request
         self._results = results
-        self._seed = session_options(request.config).seed
+        self._seed = machines.session.seed
         self._linux: Linux | None = None
 
     def __call__(

@@ -82,7 +82,8 @@ class Collected:
         yield from self._summary()
         if path := config.getoption("--mmu-report"):
             yield _written(Path(path), {"tests": self.by_test})
-        if (parts := list(self.of_kind(MATRIX))) and (where := _matrix_file(config)):
+        parts = list(self.of_kind(MATRIX))
+        if (parts or config.getoption("--mmu-matrix")) and (where := _matrix_file(config)):
             from harness.conformance.chunks import merged
 
             yield _written(where, merged(parts))
@@ -116,7 +117,9 @@ def _matrix_file(config: pytest.Config) -> Path | None:
     if path := config.getoption("--mmu-matrix"):
         return Path(path)
     xml = getattr(config.option, "xmlpath", None)
-    return Path(xml).with_name("matrix.json") if xml else None
+    return (
+        Path(os.path.expanduser(os.path.expandvars(xml))).with_name("matrix.json") if xml else None
+    )
 
 
 def _written(path: Path, document: Any) -> str:

@@ -162,11 +162,14 @@ def test_a_project_that_does_not_use_it(pytester: pytest.Pytester) -> None:
 
         def test_mine(machine, diff): assert machine == diff == "mine"
 
+        @pytest.mark.mmu("off", of="another kind")
+        def test_own_marker(machine): ...
+
         def test_fails(): assert not "at all"
         """
     )
     result = run(pytester)
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=2, failed=1)
     assert "mmucheck:" not in text_of(result)
     assert "assert not 'at all'" in text_of(result)
 
@@ -219,6 +222,16 @@ def test_a_kernel_and_a_cpu_of_the_users(pytester: pytest.Pytester) -> None:
     )
     backends = [f"--mmu-backend=planted_backends:{name}" for name in ("Honest", "DeafCpu")]
     run(pytester, *backends).assert_outcomes(passed=1)
+
+
+def test_files_that_were_asked_for(pytester: pytest.Pytester) -> None:
+    """They are there even when nothing was compared; one that cannot be written is told."""
+    pytester.makepyfile("def test_nothing(): ...")
+    run(pytester, "--mmu-report", "a/all.json", "--mmu-matrix", "b/matrix.json")
+    assert results_of(pytester.path / "a" / "all.json") == []
+    assert '"cpus": []' in (pytester.path / "b" / "matrix.json").read_text()
+    result = run(pytester, "--mmu-report", "a")
+    result.stdout.fnmatch_lines(["mmucheck: a: cannot be written: Is a directory"])
 
 
 @pytest.mark.slow
