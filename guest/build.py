@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,8 @@ KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
 EVERY_VARIANT: Final = ("kernel", "slab_test")
+PROGRAMS_2_6: Final = ("slab_test",)
+"""The images that know the structures of 2.6."""
 PAGING_VARIANTS: Final = ("nohm", "hm", "pae")
 """The builds that differ in what all images look at. The others get :data:`EVERY_VARIANT`, the
 images that walk structures."""
@@ -157,8 +159,7 @@ class Program:
 def programs() -> Iterator[Program]:
     """Every guest there is."""
     for abi in header.VARIANTS:
-        names = KERNEL_PROGRAMS if abi in PAGING_VARIANTS else EVERY_VARIANT
-        for name in names:
+        for name in kernel_programs(abi):
             sources = KERNEL_PROGRAMS[name]
             yield Program(abi, name, (*KERNEL_FLAGS, *KERNEL_SOURCES, *sources))
     yield Program(CONFORMANCE, CONFORMANCE, (*CONFORMANCE_FLAGS, *CONFORMANCE_SOURCES))
@@ -171,6 +172,13 @@ def programs() -> Iterator[Program]:
         yield Program(USER, name, (*USER_FLAGS, *USER_SOURCES, source))
         if name in STATIC_PIE_PROGRAMS:
             yield Program(USER, f"{name}_pie", (*STATIC_PIE_FLAGS, *USER_SOURCES, source))
+
+
+def kernel_programs(variant: str) -> Iterable[str]:
+    """The ring-0 images of one build of the kernel."""
+    if header.VARIANTS[variant].release == "2.6":
+        return PROGRAMS_2_6
+    return KERNEL_PROGRAMS if variant in PAGING_VARIANTS else EVERY_VARIANT
 
 
 def write_headers(directory: Path) -> None:
@@ -190,7 +198,7 @@ def header_texts(directory: str) -> dict[str, str]:
             "kernel_structs.h": header.header_text(directory),
             "kernel_calls.h": kernel_functions.header_text(),
             "mm_walk_layout.h": mm_walk_layout.header_text(),
-            "slab_walk_layout.h": slab_walk_layout.header_text(),
+            "slab_walk_layout.h": slab_walk_layout.header_text(header.VARIANTS[directory].release),
         }
     if directory == CONFORMANCE:
         return {

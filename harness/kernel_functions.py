@@ -14,7 +14,6 @@ from typing import Final
 from kernel_model.arch_i386.pgtable import PAGE_KERNEL, PAGE_KERNEL_NOCACHE, PAGE_PCD
 from kernel_model.mm import gfp
 from kernel_model.mm.slab import flags as slab
-from kernel_model.mm.slab.linux_2_4.constants import LINUX_2_4
 
 _NAME: Final = re.compile(r"\w+$")
 
@@ -83,9 +82,6 @@ FLAGS: Final[dict[str, int]] = {
     "PAGE_KERNEL_NOCACHE": PAGE_KERNEL_NOCACHE,
     "_PAGE_PCD": PAGE_PCD,
     **{name: value for name, value in vars(slab).items() if name.startswith("SLAB_")},
-    **{name: getattr(slab, name) for name in ("RED_ACTIVE", "RED_INACTIVE")},
-    "CFLGS_OFF_SLAB": LINUX_2_4.off_slab,
-    "BUFCTL_END": LINUX_2_4.bufctl_end,
 }
 """The words that these functions take, and that a walk through slabs meets."""
 

@@ -10,6 +10,10 @@ can fail.
 import enum
 from typing import Final
 
+from kernel_model.mm.slab.flags import POISON_END, RED_ACTIVE, RED_INACTIVE
+from kernel_model.mm.slab.linux_2_4.constants import LINUX_2_4
+from kernel_model.mm.slab.linux_2_6.constants import LINUX_2_6, SLAB_STORE_USER
+from kernel_model.release.constants import CONSTANTS
 from kernel_model.structs.declare import UINT, CType, array, struct
 from kernel_model.structs.header import checks, definition
 from kernel_model.structs.statics import MAX_MODELLED_NODES
@@ -20,6 +24,8 @@ MAX_FAULTS: Final = 32
 """How many faults are reported in detail; all are counted."""
 MAX_CACHES: Final = 128
 MAX_CPUS: Final = 32
+SHARED_ARRAY: Final = MAX_CPUS
+"""The CPU of a fault in the array that all share."""
 
 
 class SlabFault(enum.IntEnum):
@@ -51,6 +57,8 @@ class SlabFault(enum.IntEnum):
     """A free object was written to."""
     SLAB_PAGES = 13
     """``mem_map`` marks another number of pages than all caches have."""
+    FREE_OBJECTS = 14
+    """``free_objects`` of a cache of 2.6 is not the length of all its chains."""
 
 
 SLAB_WALK_FAULT: Final = struct(
@@ -83,10 +91,11 @@ SLAB_WALK_CACHE: Final = struct(
         ("free_objects", UINT),
         ("free_sum", UINT),
         ("cpus", array(SLAB_WALK_CPU, MAX_CPUS)),
+        ("shared", SLAB_WALK_CPU),
     ],
 )
 """``lists`` are full, partial, free; ``free_sum`` is over the addresses of the free objects, slab
-after slab, each in the order in which its objects will be given out."""
+after slab, each in the order in which its objects will be given out. ``shared`` is 2.6's."""
 
 SLAB_WALK: Final = struct(
     "struct slab_walk",
@@ -105,11 +114,24 @@ _STRUCTS: Final[tuple[CType, ...]] = (
 )
 
 
-def header_text() -> str:
-    """The C header ``slab_walk_layout.h``."""
+_CONSTANTS: Final = {"2.4": LINUX_2_4, "2.6": LINUX_2_6}
+
+
+def header_text(release: str) -> str:
+    """The C header ``slab_walk_layout.h`` of a release."""
+    slab = _CONSTANTS[release]
     constants: dict[str, int | str] = {
         "NO_CACHE": f"{NO_CACHE:#x}u",
+        "SHARED_ARRAY": SHARED_ARRAY,
         "MAX_NODES": MAX_MODELLED_NODES,
+        "SLAB_PAGE_BIT": CONSTANTS[release].page_flags.slab,
+        "CFLGS_OFF_SLAB": f"{slab.off_slab:#x}u",
+        "SLAB_STORE_USER": f"{SLAB_STORE_USER:#x}u",
+        "BUFCTL_END": f"{slab.bufctl_end:#x}u",
+        "RED_ACTIVE": f"{RED_ACTIVE:#x}u",
+        "RED_INACTIVE": f"{RED_INACTIVE:#x}u",
+        "POISON_BYTE": slab.poison,
+        "POISON_END": POISON_END,
     }
     constants |= {f"SLAB_WALK_{fault.name}": fault.value for fault in SlabFault}
     lines = [

@@ -11,17 +11,14 @@
 #include <mm_walk_layout.h>
 #include <slab_walk_layout.h>
 
+#include "slab_names.h"
 #include "types.h"
 #include "walk.h"
 
 #define MAX_GFP_ORDER 5
 #define WORD 4
-#define POISON_BYTE 0x5A
-#define POISON_END 0xA5
 
 enum { FULL, PARTIAL, FREE };
-
-typedef u32 kmem_bufctl_t;
 
 struct slab_walk *walk_slabs(void);
 
@@ -55,14 +52,14 @@ static const struct page *page_at(u32 address)
 	u32 pfn = (address - PAGE_OFFSET) >> 12;
 
 	for (u32 i = 0; i < MAX_NODES && is_known(node, sizeof(*node)); i++) {
-		u32 index = pfn - (node->node_start_paddr >> 12);
+		u32 index = pfn - node_first_pfn(node);
 
-		if (index < node->node_size) {
+		if (index < node->NODE_FRAMES) {
 			const struct page *page = node->node_mem_map + index;
 
 			return is_known(page, sizeof(*page)) ? page : 0;
 		}
-		node = node->node_next;
+		node = node->NODE_NEXT;
 	}
 	return 0;
 }
@@ -72,9 +69,9 @@ static const slab_t *slab_at(const kmem_cache_t *owner, u32 address)
 {
 	const struct page *page = in_low_memory((void *)address, 1) ? page_at(address) : 0;
 
-	if (!page || !(page->flags >> PG_SLAB & 1) || (u32)page->list.next != (u32)owner)
+	if (!page || !(page->flags >> SLAB_PAGE_BIT & 1) || (u32)page->LINKS.next != (u32)owner)
 		return 0;
-	return (const slab_t *)page->list.prev;
+	return (const slab_t *)page->LINKS.prev;
 }
 
 static const kmem_bufctl_t *bufctl(const slab_t *slab)
@@ -115,10 +112,9 @@ static void check_word(const slab_t *slab, u32 object, u32 offset, u32 expected)
 
 static void check_poison(const slab_t *slab, u32 object)
 {
-	u32 zone = cache->flags & SLAB_RED_ZONE ? WORD : 0;
-	u32 last = cache->objsize - zone - 1;
+	u32 first = body_offset(cache), last = first + body_size(cache) - 1;
 
-	for (u32 offset = zone; offset <= last; offset++) {
+	for (u32 offset = first; offset <= last; offset++) {
 		u8 expected = offset == last ? POISON_END : POISON_BYTE;
 
 		if (*(const u8 *)(object + offset) != expected) {
@@ -128,19 +124,54 @@ static void check_poison(const slab_t *slab, u32 object)
 	}
 }
 
+/* Whether an object is marked as a free one though it is out of its slab: 2.6 marks it when its
+   user gives it back, and it waits in an array. */
+#ifdef LINUX_2_6
+static int array_has(const object_array_t *array, u32 object)
+{
+	const u32 *entries = (const u32 *)(array + 1);
+
+	if (!array || !is_known(array, sizeof(*array)) || array->avail > array->limit ||
+	    !is_known(array, sizeof(*array) + array->limit % PAGE_SIZE * WORD))
+		return 0;
+	for (u32 i = 0; i < array->avail; i++)
+		if (entries[i] == object)
+			return 1;
+	return 0;
+}
+
+static int waits_in_array(u32 object)
+{
+	if (array_has(cache->lists.shared, object))
+		return 1;
+	for (u32 cpu = 0; cpu < ARRAY_SIZE(cache->CPU_ARRAYS); cpu++)
+		if (array_has(cache->CPU_ARRAYS[cpu], object))
+			return 1;
+	return 0;
+}
+#else
+static int waits_in_array(u32 object)
+{
+	return object == 0;
+}
+#endif
+
 /* What CONFIG_DEBUG_SLAB left around and in each object. */
 static void check_objects(const slab_t *slab)
 {
+	if (!(cache->flags & (SLAB_RED_ZONE | SLAB_POISON)))
+		return;
 	for (u32 i = 0; i < cache->num; i++) {
 		u32 object = (u32)slab->s_mem + i * cache->objsize;
+		int marked_free = is_free[i] || waits_in_array(object);
 
 		if (cache->flags & SLAB_RED_ZONE) {
-			u32 magic = is_free[i] ? RED_INACTIVE : RED_ACTIVE;
+			u32 magic = marked_free ? RED_INACTIVE : RED_ACTIVE;
 
-			check_word(slab, object, 0, magic);
-			check_word(slab, object, cache->objsize - WORD, magic);
+			check_word(slab, object, body_offset(cache) - WORD, magic);
+			check_word(slab, object, zone_behind(cache), magic);
 		}
-		if (cache->flags & SLAB_POISON && is_free[i])
+		if (cache->flags & SLAB_POISON && marked_free)
 			check_poison(slab, object);
 	}
 }
@@ -168,7 +199,7 @@ static int is_object_of(const kmem_cache_t *owner, u32 address)
 
 	if (!is_known(owner, sizeof(*owner)) || !owner->objsize)
 		return 0;
-	address -= owner->flags & SLAB_RED_ZONE ? WORD : 0;
+	address -= body_offset(owner);
 	slab = slab_at(owner, address);
 	return slab && is_known(slab, sizeof(*slab)) && address >= (u32)slab->s_mem &&
 	       (address - (u32)slab->s_mem) % owner->objsize == 0;
@@ -231,8 +262,8 @@ static void walk_list(const struct list_head *head, u32 list, struct slab_walk_c
 
 /* Arrays of free objects, one for each CPU -------------------------------------------------- */
 
-#ifdef CONFIG_SMP
-static int is_in_its_slab(u32 object)
+#ifdef HAS_ARRAYS
+static int is_out_of_its_slab(u32 object)
 {
 	const slab_t *slab = slab_at(cache, object);
 	u32 offset, i, steps = 0;
@@ -249,11 +280,10 @@ static int is_in_its_slab(u32 object)
 	return 1;
 }
 
-static void walk_cpu(u32 cpu, struct slab_walk_cpu *result)
+static void walk_array(const object_array_t *array, u32 cpu, struct slab_walk_cpu *result)
 {
-	const cpucache_t *array = cache->cpudata[cpu];
 	const u32 *entries = (const u32 *)(array + 1);
-	u32 zone = cache->flags & SLAB_RED_ZONE ? WORD : 0;
+	u32 zone = ENTRY_OFFSET(cache);
 
 	result->array = (u32)array;
 	if (!array)
@@ -271,7 +301,7 @@ static void walk_cpu(u32 cpu, struct slab_walk_cpu *result)
 		result->sum += entries[i] * WEIGHT(i);
 		for (u32 j = 0; j < i; j++)
 			twice |= entries[j] == entries[i];
-		if (twice || !is_in_its_slab(entries[i] - zone))
+		if (twice || !is_out_of_its_slab(entries[i] - zone))
 			report(SLAB_WALK_CPU_OBJECT, array, entries[i], cpu);
 	}
 }
@@ -301,12 +331,17 @@ static void walk_cache(struct slab_walk_cache *result)
 		report(SLAB_WALK_CACHE_FIELDS, 0, (u32)cache, 0);
 		return;
 	}
-	walk_list(&cache->slabs_full, FULL, result);
-	walk_list(&cache->slabs_partial, PARTIAL, result);
-	walk_list(&cache->slabs_free, FREE, result);
-#ifdef CONFIG_SMP
-	for (u32 cpu = 0; cpu < ARRAY_SIZE(cache->cpudata); cpu++)
-		walk_cpu(cpu, &result->cpus[cpu]);
+	walk_list(&cache->LISTS slabs_full, FULL, result);
+	walk_list(&cache->LISTS slabs_partial, PARTIAL, result);
+	walk_list(&cache->LISTS slabs_free, FREE, result);
+#ifdef HAS_ARRAYS
+	for (u32 cpu = 0; cpu < ARRAY_SIZE(cache->CPU_ARRAYS); cpu++)
+		walk_array(cache->CPU_ARRAYS[cpu], cpu, &result->cpus[cpu]);
+#endif
+#ifdef LINUX_2_6
+	walk_array(cache->lists.shared, SHARED_ARRAY, &result->shared);
+	if (cache->lists.free_objects != result->free_objects)
+		report(SLAB_WALK_FREE_OBJECTS, 0, cache->lists.free_objects, 0);
 #endif
 }
 
@@ -318,12 +353,12 @@ static u32 marked_pages(void)
 	for (u32 i = 0; i < MAX_NODES && is_known(node, sizeof(*node)); i++) {
 		const struct page *page = node->node_mem_map;
 
-		if (node->node_size > statics->max_mapnr ||
-		    !in_low_memory(page, node->node_size * sizeof(*page)))
+		if (node->NODE_FRAMES > statics->max_mapnr ||
+		    !in_low_memory(page, node->NODE_FRAMES * sizeof(*page)))
 			return count;
-		for (u32 n = 0; n < node->node_size; n++, page++)
-			count += page->flags >> PG_SLAB & 1;
-		node = node->node_next;
+		for (u32 n = 0; n < node->NODE_FRAMES; n++, page++)
+			count += page->flags >> SLAB_PAGE_BIT & 1;
+		node = node->NODE_NEXT;
 	}
 	return count;
 }
@@ -333,9 +368,28 @@ static const kmem_cache_t *cache_of(const struct list_head *link)
 	return (const kmem_cache_t *)((u32)link - offsetof(kmem_cache_t, next));
 }
 
+/* Pages of slabs that are on no list any more, because RCU has not yet let them go. */
+static u32 waiting_pages(void)
+{
+	u32 count = 0;
+#ifdef LINUX_2_6
+	const struct slab_rcu *waiting = (const struct slab_rcu *)statics->rcu_callbacks;
+
+	for (u32 i = 0; waiting && i < statics->num_physpages; i++) {
+		const kmem_cache_t *owner = waiting->cachep;
+
+		if (!is_known(waiting, sizeof(*waiting)) || !is_known(owner, sizeof(*owner)))
+			break;
+		count += 1u << owner->gfporder % (MAX_GFP_ORDER + 1);
+		waiting = (const struct slab_rcu *)waiting->head.next;
+	}
+#endif
+	return count;
+}
+
 struct slab_walk *walk_slabs(void)
 {
-	const struct list_head *head = &statics->cache_cache.next, *link = head;
+	const struct list_head *head = CACHE_CHAIN, *link = FIRST_CACHE;
 
 	for (u32 i = 0; i < sizeof(walk) / 4; i++)
 		((volatile u32 *)&walk)[i] = 0;
@@ -352,6 +406,7 @@ struct slab_walk *walk_slabs(void)
 		link = link->next;
 	} while (link != head);
 	number = NO_CACHE;
+	walk.slab_pages += waiting_pages();
 	if (walk.slab_pages != marked_pages())
 		report(SLAB_WALK_SLAB_PAGES, 0, 0, marked_pages());
 	return &walk;

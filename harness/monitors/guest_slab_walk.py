@@ -14,6 +14,8 @@ from harness.monitors.walk_report import Finding, GuestWalk, weighted_sum
 from harness.slab_walk_layout import MAX_CACHES, NO_CACHE, SLAB_WALK, SlabFault
 from kernel_model.kernel import Kernel
 from kernel_model.mm.slab import Cache
+from kernel_model.mm.slab.arrays import ObjectArrays
+from kernel_model.mm.slab.linux_2_6.array_cache import ArrayCaches
 
 __all__ = ["Finding", "check", "model_walk", "run_walk"]
 
@@ -71,21 +73,27 @@ def _describe_cache(kernel: Kernel, cache: Cache, result: Any) -> None:
             free += [first + index * cache.objsize for index in cache.free_objects(slab)]
     result.free_objects, result.free_sum = len(free), weighted_sum(free)
     arrays = kernel.slab.cpu_caches
-    if arrays is not None:
-        for cpu in range(kernel.config.nr_cpus):
-            slot, array = result.cpus[cpu], arrays.array(cache, cpu)
-            slot.array = array
-            if array:
-                entries = arrays.entries(array)
-                slot.avail, slot.limit = len(entries), arrays.limit(array)
-                slot.sum = weighted_sum(entries)
+    if arrays is None:
+        return
+    for cpu in range(kernel.image.config.nr_cpus):
+        _describe_array(arrays, arrays.array(cache, cpu), result.cpus[cpu])
+    if isinstance(arrays, ArrayCaches):
+        _describe_array(arrays, arrays.shared(cache), result.shared)
+
+
+def _describe_array(arrays: ObjectArrays, array: int, slot: Any) -> None:
+    slot.array = array
+    if array:
+        entries = arrays.entries(array)
+        slot.avail, slot.limit = len(entries), arrays.limit(array)
+        slot.sum = weighted_sum(entries)
 
 
 def _slabs(kernel: Kernel, cache: Cache, head: int) -> list[int]:
     """The slabs of a list; no more than there are frames, up to where a broken one leads."""
     slabs: list[int] = []
     try:
-        for slab in islice(cache.lists.entries(head), int(kernel.statics.num_physpages)):
+        for slab in islice(cache.lists.entries(head), int(kernel.image.statics.num_physpages)):
             slabs.append(slab)
     except (IndexError, ValueError):
         pass

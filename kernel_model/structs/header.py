@@ -20,9 +20,12 @@ VARIANTS: Final[dict[str, Abi]] = {
     "pae": Abi(highmem=True, pae=True),
     "smp": Abi(smp=True, spinlock_bytes=4, nr_cpus=2),
     "debug": Abi(debug_slab=True),
+    "nohm_2_6": Abi(release="2.6"),
+    "smp_2_6": Abi(release="2.6", smp=True, spinlock_bytes=4, nr_cpus=2),
+    "debug_2_6": Abi(release="2.6", debug_slab=True),
 }
 """The builds for which guests are compiled: no highmem, 4 GiB, 64 GiB; two CPUs; and
-CONFIG_DEBUG_SLAB."""
+CONFIG_DEBUG_SLAB; some of them for 2.6, too."""
 
 _PREAMBLE: Final = """\
 /* SPDX-License-Identifier: GPL-2.0-or-later
@@ -95,6 +98,7 @@ def header_text(variant: str) -> str:
             ("CONFIG_X86_PAE", abi.pae),
             ("CONFIG_SMP", abi.smp),
             ("CONFIG_DEBUG_SLAB", abi.debug_slab),
+            ("LINUX_2_6", abi.release == "2.6"),
         )
         if on
     ]

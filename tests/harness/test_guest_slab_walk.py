@@ -365,7 +365,7 @@ def test_red_zone_of_an_object_in_use() -> None:
 def test_every_fault_is_planted() -> None:
     planted = {fault for _, fault in PLANTED}
     later = {SlabFault.CPU_ARRAY, SlabFault.CPU_OBJECT, SlabFault.RED_ZONE, SlabFault.POISON}
-    assert planted | later == set(SlabFault)
+    assert planted | later == set(SlabFault) - {SlabFault.FREE_OBJECTS}, "2.6 alone has that"
 
 
 def test_a_model_that_sees_another_order_differs(
@@ -379,7 +379,7 @@ def test_a_model_that_sees_another_order_differs(
 
 
 def test_header_has_every_fault_and_asserts_the_layout() -> None:
-    text = header_text()
+    text = header_text("2.4")
     for fault in SlabFault:
         assert f"#define SLAB_WALK_{fault.name} {fault.value}\n" in text
     assert "_Static_assert(__builtin_offsetof(struct slab_walk, caches) == " in text
