@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from harness.guests import USER, guest_names
-from kernel_model.config import CPU_MODELS, RELEASES, CpuFeatures, Highmem
+from kernel_model.config import CPU_MODELS, RELEASES, REVERSE_MAPS, CpuFeatures, Highmem
 
 Offer = tuple[str, str]
 _HIGHMEM: Final = {
@@ -43,6 +43,11 @@ def cpu_models(incomplete: str) -> list[Offer]:
 def releases(incomplete: str) -> list[str]:
     """``--kernel``."""
     return words(*RELEASES)(incomplete)
+
+
+def reverse_maps(incomplete: str) -> list[str]:
+    """``--rmap``."""
+    return words(*REVERSE_MAPS)(incomplete)
 
 
 def highmem(incomplete: str) -> list[Offer]:

@@ -64,6 +64,16 @@ class MachineOptions:
             rich_help_panel=MACHINE,
         ),
     ] = "2.4"
+    rmap: Annotated[
+        str,
+        typer.Option(
+            "--rmap",
+            metavar="object|pte_chain",
+            help="Reverse map of 2.6: by object as in 2.6.11, or the chains of 2.6.0.",
+            autocompletion=completion.reverse_maps,
+            rich_help_panel=MACHINE,
+        ),
+    ] = "object"
     highmem: Annotated[
         Highmem,
         typer.Option(
@@ -110,6 +120,7 @@ class MachineOptions:
         return KernelConfig(
             ram=parse_size(self.ram, f"{prefix}ram", maximum=MAX_RAM),
             release=self.kernel,
+            rmap=self.rmap,
             highmem=self.highmem,
             cpu_model=self.cpu_model or USUAL_MODEL,
             nodes=parse_number(self.nodes, f"{prefix}nodes"),

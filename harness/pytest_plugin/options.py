@@ -16,7 +16,7 @@ from harness.commands.options import MachineOptions
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput
 
-_WORDS: Final = ("ram", "kernel", "highmem", "cpu_model", "nodes", "cpus", "seed")
+_WORDS: Final = ("ram", "kernel", "rmap", "highmem", "cpu_model", "nodes", "cpus", "seed")
 """What options and marker have in common; the option is ``--mmu-cpu-model``."""
 _FIELDS: Final = tuple(field.name for field in fields(KernelConfig))
 _PREFIX: Final = "--mmu-"

@@ -74,6 +74,8 @@ Mmucheck = Callable[..., Ended]
         (["boot", "--cpu-model", "386"], "486"),
         (["boot", "--cpu-model", "486", "--highmem", "64G"], "PAE"),
         (["boot", "--kernel", "9.9"], "9.9"),
+        (["boot", "--kernel", "2.6", "--rmap", "both"], "object, pte_chain"),
+        (["boot", "--rmap", "pte_chain"], "2.4 has no reverse map"),
         (["boot", "--cpus", "0"], "nr_cpus 0"),
         (["boot", "--cpus", "two"], "--cpus 'two': not a number"),
         (["boot", "--show", "nothing"], "one of e820, mappings"),
@@ -122,7 +124,7 @@ def test_help_teaches_by_example(mmucheck: Mmucheck, command: str) -> None:
 @pytest.mark.parametrize("command", ["run", "diff", "explain", "boot"])
 def test_the_machine_options_are_everywhere(mmucheck: Mmucheck, command: str) -> None:
     text = mmucheck(command, "--help").stdout
-    names = ("ram", "kernel", "highmem", "cpu-model", "nodes", "cpus", "seed")
+    names = ("ram", "kernel", "rmap", "highmem", "cpu-model", "nodes", "cpus", "seed")
     assert all(f"--{name}" in text for name in names)
 
 

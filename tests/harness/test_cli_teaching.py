@@ -97,6 +97,7 @@ def test_a_shell_is_offered_values() -> None:
         ("diff", "cpu_model", "core", ["coreduo"]),
         ("explain", "kernel", "2", ["2.4", "2.6"]),
         ("boot", "highmem", "", ["none", "4G", "64G"]),
+        ("boot", "rmap", "p", ["pte_chain"]),
         ("boot", "show", "meminfo", ["meminfo"]),
         ("run", "program", "hello", ["hello", "hello_pie"]),
         ("run", "check", "f", ["faults", "full"]),
