@@ -8,7 +8,7 @@ What is shown of a zone is what ``/proc/buddyinfo`` and ``zoneinfo`` say
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.report.picture import NARROW, Picture, Place, Table
+from harness.report.picture import NARROW, Picture, Place, Table, counted
 from harness.report.zones import ZONE_COLOURS
 from kernel_model.proc import zoneinfo
 
@@ -65,6 +65,7 @@ def draw(data: list[dict[str, Any]], width: int) -> "Sheet":
     columns = 1 if narrow else min(len(zones), 3)
     rows = -(-len(zones) // columns)
     each, high = width / columns, 358.0 if narrow else 352.0
+    high += 17 if any(zone["cpu_lists"] is not None for zone in zones) else 0
     sheet = Sheet(width, rows * high + 6, size=11 if narrow else 12.5)
     for number, zone in enumerate(zones):
         row, column = divmod(number, columns)
@@ -141,8 +142,10 @@ def _watermarks(sheet: "Sheet", zone: dict[str, Any], x: float, y: float, width:
     for name in _MARKS:
         sheet.line((at(zone[name]), y - 3), (at(zone[name]), y + 13), colour="ink", width=1.6)
     words = ", ".join(f"{name} {zone[name]:,}" for name in _MARKS)
-    kept = "" if zone["cpu_lists"] is None else f"; kept by CPUs {zone['cpu_lists']:,}"
-    sheet.text(x, y + 23, f"pages_{words}; free {free:,}{kept}", colour="muted", scale=0.88)
+    sheet.text(x, y + 23, f"pages_{words}", colour="muted", scale=0.88)
+    if zone["cpu_lists"] is not None:
+        kept = f"and {counted(zone['cpu_lists'], 'free frame')} on lists of the CPUs"
+        sheet.text(x, y + 40, kept, colour="muted", scale=0.88)
     sheet.text(x + width, y + 23, "log scale", colour="muted", scale=0.88, align="right")
 
 

@@ -6,18 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.machine import Machine
+from harness.monitors.frames import FrameLedger
 from harness.monitors.guest_walk import run_walk
 from harness.report import buddy, frames, page_tables, slabs, zones
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_DMA, GFP_KERNEL
 from kernel_model.mm.memory.fault import Cause
+from kernel_model.proc import PROC_FILES
 from tests.harness.report.toured import Toured
 
 PAGE = 4096
@@ -184,6 +187,35 @@ def test_free_blocks_are_those_that_the_guest_finds(nodes: int) -> None:
     shown = [zone["free_blocks"] for zone in buddy.gather(machine)]
     assert shown == found
     assert frames.gather(machine)["uses"]["free"] == walk.free_pages
+
+
+@dataclass
+class Booted:
+    """A kernel without a CPU, as far as pictures of physical memory look."""
+
+    kernel: Kernel
+    ledger: FrameLedger
+
+
+@pytest.mark.book("2.8", "6.2")
+@pytest.mark.parametrize("release", ["2.4", "2.6"])
+def test_physical_memory_of_both_releases(release: str) -> None:
+    """What CPUs keep on lists of their own is free, and in no block."""
+    kernel = Kernel(KernelConfig(ram=64 * MIB, release=release))
+    machine: Any = Booted(kernel, FrameLedger().listen(kernel.image.events))
+    kernel.start_kernel()
+    shown, texts = buddy.gather(machine), PROC_FILES["buddyinfo"].text(kernel).splitlines()
+    assert [zone["free_blocks"] for zone in shown] == [
+        [int(count) for count in line.split()[4:]] for line in texts
+    ]
+    for zone in shown:
+        assert sum(n << order for order, n in enumerate(zone["free_blocks"])) == zone["free"]
+    kept = [zone["cpu_lists"] for zone in shown]
+    assert any(kept) if release == "2.6" else kept == [None, None]
+    uses = frames.gather(machine)["uses"]
+    assert uses["free"] == sum(zone["free"] for zone in shown) + sum(filter(None, kept))
+    assert sum(uses.values()) == 64 * MIB // PAGE
+    assert zones.gather(machine)["page_bytes"] == {"2.4": 44, "2.6": 32}[release]
 
 
 CONFIGS = {

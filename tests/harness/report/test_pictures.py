@@ -99,6 +99,20 @@ def test_words_stand_on_the_sheet_and_apart(
     assert collisions(placed) == []
 
 
+@pytest.mark.book("2.8")
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_lists_of_cpus_have_their_line(reports: dict[str, Report], width: int) -> None:
+    """Three zones with the numbers of a machine of 64 GiB, on a release with such lists."""
+    from harness.report.sheet import svg_text
+
+    large = {"free": 15_999_999, "spanned": 16_777_216, "min": 1024, "low": 16_384, "high": 24_576}
+    zone = reports["nodes"].pictures["buddy"][0] | large | {"cpu_lists": 1234}
+    svg = svg_text(PICTURES["buddy"].draw([zone] * 3, width).figure, "buddy", "", "")
+    placed = words(svg)
+    assert [text for text, _ in placed].count("and 1,234 free frames on lists of the CPUs") == 3
+    assert collisions(placed) == []
+
+
 def test_words_that_overlap_are_found() -> None:
     from harness.report.sheet import Sheet, svg_text
 
