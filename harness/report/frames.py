@@ -89,9 +89,8 @@ def _grid(sheet: "Sheet", data: dict[str, Any], columns: int, place: "Cell") -> 
     sheet.cells(ground, USES["free"], "line")
     for use in range(1, len(colours)):
         sheet.cells(_filled(cells, use, columns, place), colours[use])
-    for column in range(8, columns, 8):
-        at = left + column * side
-        sheet.line((at, top), (at, top + full_rows * high), colour="page", width=0.8)
+    between = [left + column * side for column in range(8, columns, 8)]
+    sheet.rules(between, top, top + full_rows * high, "page")
 
 
 def _filled(cells: list[list[int]], use: int, columns: int, place: "Cell") -> "list[Cell]":

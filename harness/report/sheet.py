@@ -117,6 +117,18 @@ class Sheet:
         xs, ys = zip(*points, strict=True)
         self.canvas.plot(xs, ys, color=light(colour), linewidth=width, clip_on=False)
 
+    def rules(self, xs: Sequence[float], top: float, bottom: float, colour: str) -> None:
+        """Fine vertical lines from ``top`` to ``bottom``, as one path."""
+        if not len(xs):
+            return
+        points = [point for x in xs for point in ((x, top), (x, bottom))]
+        codes = [Path.MOVETO, Path.LINETO] * len(xs)
+        patch = PathPatch(
+            Path(points, codes), facecolor="none", edgecolor=light(colour), linewidth=0.75
+        )
+        patch.set_clip_on(False)
+        self.canvas.add_patch(patch)
+
     def polygon(self, points: Sequence[tuple[float, float]], fill: str) -> None:
         """An area without an edge."""
         codes = [Path.MOVETO, *[Path.LINETO] * (len(points) - 1), Path.CLOSEPOLY]

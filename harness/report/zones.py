@@ -164,9 +164,8 @@ def _strip(sheet: "Sheet", zone: dict[str, Any], place: Place) -> None:
                 top = place.bottom - sum(cell[1 : use + 1]) * share
                 filled.append((x, top, min(each, place.right - x), cell[use] * share))
         sheet.cells(filled, colours[use])
-    for number in range(1, len(cells)):
-        x = place.x + number * each
-        sheet.line((x, place.y), (x, place.bottom), colour="page", width=0.7)
+    between = [place.x + number * each for number in range(1, len(cells))]
+    sheet.rules(between, place.y, place.bottom, "page")
 
 
 def _ends(sheet: "Sheet", zone: dict[str, Any], x: float, y: float, width: float) -> None:
