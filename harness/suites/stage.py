@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+import pytest
+
 from harness.architecture import Access, Ring
 from harness.binfmt_elf import ElfLoader
 from harness.concerned import FLUSHES
@@ -60,6 +62,8 @@ class Stage:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.kernel = kernel = machine.kernel
+        if not hasattr(kernel, "page_faults"):
+            pytest.skip(f"Linux {kernel.config.release} of this build serves no page faults")
         self.faults: list[tuple[int, int, FaultKind]] = []
         self.signals: list[SigInfo] = []
         machine.on_trap = lambda *trap: machine.cpu.stop()

@@ -33,6 +33,9 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 
 def _ledger(kernel: Any) -> FrameLedger:
+    """What the census of frames needs besides RAM, which it reads as 2.4 lays it."""
+    if kernel.config.release != "2.4":
+        pytest.skip(f"the census of frames reads 2.4's zones, not those of {kernel.config.release}")
     ledger = FrameLedger.of(kernel.image.events)
     assert ledger is not None
     return ledger
@@ -120,7 +123,8 @@ def test_slab(kernel: Any, chance: random.Random, debug: bool) -> None:
                 f"every object of cache suite-{size} was freed, and kmem_cache_destroy() still "
                 f"finds some\n{_SLAB}",
             )
-    check_machine(kernel, _ledger(kernel))
+    if kernel.config.release == "2.4":
+        check_machine(kernel, _ledger(kernel))
 
 
 def _take(slab: Any, cachep: int, size: int, live: set[int]) -> None:
@@ -151,6 +155,7 @@ def _check_slabs(kernel: Any, caches: dict[int, int], live: dict[int, set[int]])
 @pytest.mark.mmu(ram="32M", highmem="none", nodes="1")
 def test_vmalloc(kernel: Any, chance: random.Random) -> None:
     """Areas of many sizes; list, page tables, ``mem_map`` and ledger agree (book 7)."""
+    ledger = _ledger(kernel)
     held: list[int] = []
     for turn in range(_ROUNDS // 4):
         if held and chance.random() < 0.45:
@@ -159,7 +164,7 @@ def test_vmalloc(kernel: Any, chance: random.Random) -> None:
             held.append(area)
         if turn % 10 == 0:
             vmlist_census(kernel)
-            check_machine(kernel, _ledger(kernel))
+            check_machine(kernel, ledger)
     for area in held:
         kernel.vmalloc.vfree(area)
     if left := vmlist_census(kernel):

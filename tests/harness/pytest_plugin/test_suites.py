@@ -144,6 +144,14 @@ def test_any_machine_can_be_named(pytester: pytest.Pytester, options: list[str])
     assert result.ret == 0
 
 
+def test_the_other_release(pytester: pytest.Pytester) -> None:
+    """Nothing is told of 2.6 that is true of 2.4 alone."""
+    chosen = "(slab and plain) or buddy or (split and pse) or outlives"
+    result = run(pytester, *SUITES, "--mmu-kernel", "2.6", "-k", f"({chosen}) and not matrix")
+    assert result.ret == 0
+    assert result.parseoutcomes()["passed"] >= 2
+
+
 # -- the matrix in chunks --------------------------------------------------------------------------
 
 
