@@ -92,7 +92,7 @@ class Linux:
         self.kernel = machine.kernel
         machine.cpu.virtual_8086 = False
         self.setup = setup
-        self.clock = VirtualClock()
+        self.clock = VirtualClock(self.kernel.slab.pass_time)
         self.names = Names()
         self.futexes = Futexes()
         self._random = random.Random(setup.seed)

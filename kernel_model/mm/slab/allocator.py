@@ -84,6 +84,9 @@ class Slab:
             raise KernelBug("slab.c", 0, f"no memory for the general cache {name}")
         return cache
 
+    def pass_time(self, milliseconds: int) -> None:
+        """So much time went by: 2.6 reaps by it, 2.4 does nothing."""
+
     # -- caches ------------------------------------------------------------------------------------
 
     def chain(self) -> Iterator[Cache]:

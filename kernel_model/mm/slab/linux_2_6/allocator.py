@@ -16,6 +16,7 @@ from kernel_model.mm.slab.create import Geometry
 from kernel_model.mm.slab.flags import BYTES_PER_WORD, SLAB_DEBUG_INITIAL, SLAB_NO_REAP
 from kernel_model.mm.slab.linux_2_6.constants import (
     FULL,
+    HZ,
     LINUX_2_6,
     REAPTIMEOUT_LIST3,
     SLAB_DESTROY_BY_RCU,
@@ -109,6 +110,9 @@ class Slab26(Slab):
         """keventd is there: reaping begins on every CPU."""
         for cpu in range(self.cpu_caches.online):
             self.reaper.start_cpu_timer(cpu)
+
+    def pass_time(self, milliseconds: int) -> None:
+        self.reaper.pass_time(milliseconds * HZ // 1000)
 
     # -- caches ------------------------------------------------------------------------------------
 
