@@ -19,7 +19,7 @@ SHOTS: Final = (
     ("report-375.png", 375, 2300, "light"),
     ("report-375-dark.png", 375, 2300, "dark"),
 )
-_COLOURS: Final = 160
+_COLOURS: Final = 256
 
 
 def take(page: Path, directory: Path) -> None:
@@ -33,7 +33,9 @@ def take(page: Path, directory: Path) -> None:
             window = context.new_page()
             window.goto(page.resolve().as_uri())
             picture = Image.open(BytesIO(window.screenshot()))
-            picture.convert("RGB").quantize(_COLOURS).save(directory / name, optimize=True)
+            # The usual way would give the few dots of a rare colour another one.
+            few = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
+            few.save(directory / name, optimize=True)
             context.close()
 
 
