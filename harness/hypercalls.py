@@ -22,7 +22,8 @@ class Hypercall(enum.IntEnum):
     """What EAX may hold at ``outl %eax, $HYPERCALL_PORT``."""
 
     START_KERNEL = 0
-    """Paging is on, the descriptor tables are loaded: the model runs ``start_kernel()``."""
+    """Paging is on, the descriptor tables are loaded: the model runs ``start_kernel()``. The answer
+    is 1 when programs shall come by SYSENTER, too."""
     TRAP = 1
     """EBX ``struct pt_regs *`` on the kernel stack, ECX vector, EDX error code, ESI CR2."""
     EXIT = 2

@@ -31,7 +31,6 @@ from harness.mmu_spec import walk
 from harness.monitors.frames import FrameLedger, LedgerError
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.fault import FaultKind
-from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput, KernelFault, MmucheckError
@@ -156,16 +155,18 @@ class Machine:
             self.kernel.attach(self.cpu)
         else:
             self.kernel.start_kernel(self.cpu)
-        if self.kernel.vsyscall:
-            self._sysenter_setup(self.kernel.vsyscall)
 
-    def _sysenter_setup(self, vsyscall: VsyscallPage) -> None:
-        """What programs find in the page depends on the CPU, which then is told where to enter."""
+    def _sysenter_setup(self) -> bool:
+        """What programs find in the vsyscall page depends on the CPU. Whether it has SYSENTER.
+
+        The guest tells its CPU where to enter: what a nested call wrote would be undone with it.
+        """
+        if self.kernel.vsyscall is None:
+            return False
         sep = self.kernel.config.features.sep
         page = guest_path("sysenter" if sep else "int80", "vsyscall")
-        vsyscall.load(page.read_bytes())
-        if sep:
-            self.call("enable_sep_cpu")
+        self.kernel.vsyscall.load(page.read_bytes())
+        return sep
 
     # -- running -----------------------------------------------------------------------------
 
@@ -251,7 +252,7 @@ class Machine:
             self._kernel_call(argument, ecx)
         elif number == Hypercall.START_KERNEL:
             self._start_kernel()
-            registers.eax = 0
+            registers.eax = int(self._sysenter_setup())
         elif number == Hypercall.RETURN:
             self._returned = argument
             self.cpu.stop()

@@ -35,7 +35,8 @@ from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.lru import swap_setup
 from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
-from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.mm.rmap.interface import ReverseWalk
+from kernel_model.mm.swap_out import SwapOut
 from kernel_model.ptrace import ProcessMemory
 from kernel_model.release.assembly import Release
 from kernel_model.release.linux_2_4 import Linux24
@@ -50,6 +51,11 @@ RELEASES: Final[dict[str, Release]] = {"2.4": Linux24(), "2.6": Linux26()}
 
 class Kernel:
     """The memory manager of one machine. Everything it knows lies in ``ram``."""
+
+    swapper: SwapOut
+    """Who takes pages away from processes in 2.4, one process after another."""
+    reverse_walk: ReverseWalk
+    """Who finds all processes that map a frame, in 2.6."""
 
     def __init__(self, config: KernelConfig | None = None) -> None:
         self.config = config or KernelConfig()
@@ -155,10 +161,9 @@ class Kernel:
         self.page_cache = release.page_cache(self)
         self.page_locks = PageLocks(image, allocator)
         swap_setup(image)
-        self.swap_areas = SwapAreas(image, allocator)
+        self.swap_areas = release.swap_areas(self)
         self.swap_cache = release.swap_cache(self)
         self._user_space_init()
-        self.swapper = release.swapper(self)
         self.oom_killer = OomKiller(image)
         self.vmscan = release.reclaim(self)
         if self.config.swap_pages:

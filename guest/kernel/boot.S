@@ -51,8 +51,11 @@ startup_32:
 	call trap_init
 
 	hypercall HC_START_KERNEL
+	testl %eax, %eax	/* has the kernel a page from which programs come by SYSENTER? */
+	jz 5f
+	call enable_sep_cpu
 
-	movl $kernel_main, %eax
+5:	movl $kernel_main, %eax
 	testl %eax, %eax	/* weak: 0 when the image brings no program */
 	jz idle
 	call *%eax

@@ -11,6 +11,7 @@ What can fail: :meth:`Files.open_inode` and :meth:`Files.new_inode` return 0 whe
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
 from kernel_model.arch_i386.page import virt_to_phys
@@ -43,12 +44,25 @@ class NamedObjects(ObjectCaches, Protocol):
         """Give them back."""
 
 
+@dataclass(frozen=True, slots=True)
+class InodeHome:
+    """The object that an inode of some file system is a part of."""
+
+    cachep: str
+    """The kernel's pointer to the slab cache of such objects."""
+    kind: CType
+    inode: int
+    """Offset of the inode in the object, in bytes."""
+
+
 class Files:
     """All open files of a machine."""
 
     _inode_lists: ClassVar[tuple[str, ...]] = (
         *("i_hash", "i_list", "i_dentry", "i_dirty_buffers", "i_dirty_data_buffers"),
     )
+    _gfp_mask_field: ClassVar[str] = "gfp_mask"
+    """The field of an address space that says what memory its pages are taken from."""
     _mapping_lists: ClassVar[tuple[str, ...]] = ("clean_pages", "dirty_pages", "locked_pages")
 
     def __init__(self, image: KernelImage, slab: NamedObjects) -> None:
@@ -58,6 +72,8 @@ class Files:
         self._gfp_kernel = image.constants.gfp.kernel
         self._lists = Lists(image.ram)
         self._views: dict[tuple[str, int], Any] = {}
+        self.homes: dict[int, InodeHome] = {}
+        """File systems whose inodes lie in objects of their own, by their ``a_ops``."""
         self.truncate_inode_pages: Callable[[int], None] = lambda mapping: None
         """Called with the ``i_data`` of an inode that nobody has any more."""
 
@@ -101,6 +117,10 @@ class Files:
             else 0
         )
 
+    def device(self, inode: Any) -> int:
+        """The device that the inode of a view is on: major * 256 + minor."""
+        return int(inode.i_dev)
+
     # -- opening -------------------------------------------------------------------------------
 
     def _new(self, cachep: int, kind: CType) -> int:
@@ -111,8 +131,8 @@ class Files:
 
     def new_inode(self, size: int, a_ops: int = 0, mode: int = S_IFREG) -> int:
         """An inode for ``size`` bytes, with one reference, whose pages ``a_ops`` reads."""
-        structs = self._image.structs
-        inode = self._new(int(self._statics.inode_cachep), structs.inode)
+        structs, home = self._image.structs, self.homes.get(a_ops)
+        inode = self._new_object(home) if home else self._new_plain()
         if not inode:
             return 0
         view = self.inode(inode)
@@ -125,6 +145,14 @@ class Files:
         view.i_data.host, view.i_data.a_ops = inode, a_ops
         self._statics.inodes_stat.nr_inodes += 1
         return inode
+
+    def _new_plain(self) -> int:
+        return self._new(int(self._statics.inode_cachep), self._image.structs.inode)
+
+    def _new_object(self, home: InodeHome) -> int:
+        """``alloc_inode()`` of a file system that has its own."""
+        vaddr = self._new(int(getattr(self._statics, home.cachep)), home.kind)
+        return vaddr + home.inode if vaddr else 0
 
     def _init_mapping(self, mapping: int) -> None:
         """The lists of an ``address_space`` that is zero."""
@@ -170,6 +198,15 @@ class Files:
             self._slab.kfree(place)
         self._slab.kmem_cache_free(int(self._statics.dentry_cache), dentry)
 
+    def mapping_gfp_mask(self, mapping: int) -> int:
+        """What memory the pages of an address space are taken from."""
+        space = self._view(self._image.structs.address_space, mapping)
+        return int(getattr(space, self._gfp_mask_field))
+
+    def set_mapping_gfp_mask(self, mapping: int, gfp_mask: int) -> None:
+        space = self._view(self._image.structs.address_space, mapping)
+        setattr(space, self._gfp_mask_field, gfp_mask)
+
     # -- references ----------------------------------------------------------------------------
 
     def get_file(self, file: int) -> None:
@@ -203,7 +240,13 @@ class Files:
         if not view.i_count:
             self.truncate_inode_pages(int(view.i_mapping))
             self._statics.inodes_stat.nr_inodes -= 1
-            self._slab.kmem_cache_free(int(self._statics.inode_cachep), inode)
+            self._free_inode(inode, int(view.i_data.a_ops))
+
+    def _free_inode(self, inode: int, a_ops: int) -> None:
+        home = self.homes.get(a_ops)
+        cachep = home.cachep if home else "inode_cachep"
+        objp = inode - (home.inode if home else 0)
+        self._slab.kmem_cache_free(int(getattr(self._statics, cachep)), objp)
 
     # -- who may write ---------------------------------------------------------------------------
 

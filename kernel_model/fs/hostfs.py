@@ -72,7 +72,8 @@ class HostFs:
         inode = self._files.new_inode(store.size, self._image.symbol("hostfs_aops"))
         if inode:
             view = self._files.inode(inode)
-            view.i_data.gfp_mask = self._image.constants.gfp.highuser
+            highuser = self._image.constants.gfp.highuser
+            self._files.set_mapping_gfp_mask(int(view.i_mapping), highuser)
             view.i_op = self._image.symbol("hostfs_inode_operations")
             view.i_fop = self._image.symbol("hostfs_file_operations")
             self._stores[inode] = store

@@ -137,6 +137,11 @@ CACHES: Final = (
         flags=SLAB_RECLAIM_ACCOUNT | SLAB_PANIC,
     ),
     KernelCache(
+        "shmem_inode_cachep",
+        "shmem_inode_cache",
+        lambda s: s.shmem_inode_info.size,
+    ),
+    KernelCache(
         "radix_tree_node_cachep",
         "radix_tree_node",
         lambda s: s.radix_tree_node.size,

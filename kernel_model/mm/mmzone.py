@@ -143,6 +143,11 @@ class Zone:
         return (self.vaddr - int(self.view.zone_pgdat)) // self._image.structs.zone_t.size
 
     @property
+    def wait_table_shift(self) -> int:
+        """How far the hash of a frame is shifted to give its wait queue in the zone's table."""
+        return int(self.view.wait_table_shift)
+
+    @property
     def number(self) -> int:
         """Index into ``zone_table``."""
         return [int(entry) for entry in self._image.statics.zone_table].index(self.vaddr)

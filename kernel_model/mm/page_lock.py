@@ -36,9 +36,9 @@ class PageLocks:
 
     def page_waitqueue(self, page: int) -> int:
         """The wait queue that ``page`` hashes to, in the table of its zone."""
-        zone = self._allocator.page_zone(page).view
-        slot = (page * GOLDEN_RATIO_PRIME & _WORD) >> int(zone.wait_table_shift)
-        return int(zone.wait_table) + slot * self._image.structs.wait_queue_head_t.size
+        zone = self._allocator.page_zone(page)
+        slot = (page * GOLDEN_RATIO_PRIME & _WORD) >> zone.wait_table_shift
+        return int(zone.view.wait_table) + slot * self._image.structs.wait_queue_head_t.size
 
     def _queue(self, page: int) -> int:
         return self.page_waitqueue(page) + self._image.structs.wait_queue_head_t.offset("task_list")

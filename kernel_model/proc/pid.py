@@ -38,7 +38,7 @@ def maps_data(areas: Areas, mm: int, gate: int = 0) -> list[dict[str, Any]]:
                 "end": area.vm_end,
                 "permissions": _permissions(area.vm_flags),
                 "offset": area.vm_pgoff << PAGE_SHIFT & _U32,
-                "device": int(inode.i_dev) if inode else 0,
+                "device": areas.files.device(inode) if inode else 0,
                 "inode": int(inode.i_ino) if inode else 0,
                 "path": areas.files.d_path(area.vm_file) if area.vm_file else "",
             }

@@ -9,7 +9,7 @@ but this decides by the release: code that both share takes its numbers from
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.init import MemInit, PagingInit
@@ -22,16 +22,22 @@ from kernel_model.fs.file_table import Files
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
-from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.filemap import Filemap, FilePages, PageCache
 from kernel_model.mm.memory import Memory
 from kernel_model.mm.slab import Slab
-from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
+from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.vmalloc import VmallocRange
-from kernel_model.mm.vmscan import Vmscan
 
 if TYPE_CHECKING:
     from kernel_model.kernel import Kernel
+
+
+class Reclaim(Protocol):
+    """Reclaim of one machine, as far as releases have it in common."""
+
+    def kswapd(self) -> None:
+        """Let the daemons that were woken run."""
 
 
 class Release(ABC):
@@ -99,18 +105,18 @@ class Release(ABC):
         """The frames that have a slot of swap."""
 
     @abstractmethod
-    def swapper(self, kernel: "Kernel") -> SwapOut:
-        """Who takes pages away from processes."""
+    def swap_areas(self, kernel: "Kernel") -> SwapAreas:
+        """Where pages go that nobody can do without."""
 
     @abstractmethod
-    def reclaim(self, kernel: "Kernel") -> Vmscan:
+    def reclaim(self, kernel: "Kernel") -> Reclaim:
         """Who frees memory when it is short: kswapd, and every allocation that waits."""
 
     # -- user space --------------------------------------------------------------------------------
 
+    @abstractmethod
     def files(self, kernel: "Kernel") -> Files:
         """Open files and their inodes."""
-        return Files(kernel.image, kernel.slab)
 
     @abstractmethod
     def memory(self, kernel: "Kernel") -> Memory:
@@ -118,17 +124,19 @@ class Release(ABC):
 
     def file_memory(self, kernel: "Kernel") -> FileMemory:
         """Files mapped into memory, shared memory among them."""
-        return FileMemory(
+        pages = FilePages(
             kernel.image,
             kernel.allocator,
+            kernel.page_cache,
             kernel.page_locks,
-            kernel.swap_cache,
             kernel.files,
             kernel.tlb,
-            kernel.memory.tables,
-            kernel.memory.zap_page_range,
-            lambda mm, address: kernel.spaces.find_vma(mm, address),
         )
+        return FileMemory(pages, self.filemap(kernel, pages), kernel.swap_cache)
+
+    @abstractmethod
+    def filemap(self, kernel: "Kernel", pages: FilePages) -> Filemap:
+        """What is done with pages of files."""
 
     @abstractmethod
     def spaces(self, kernel: "Kernel") -> AddressSpaces:

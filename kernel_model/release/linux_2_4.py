@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.caches import proc_caches_init
+from kernel_model.fs.file_table import Files
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
-from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.filemap import Filemap, FilePages, PageCache
+from kernel_model.mm.filemap.mapped_by import SharedLists
 from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.memory import Memory
 from kernel_model.mm.memory.linux_2_4 import Memory24
@@ -18,9 +20,10 @@ from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_4 import Slab24
 from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
+from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.vmalloc import Vmalloc, VmallocRange
 from kernel_model.mm.vmscan import Vmscan
-from kernel_model.release.assembly import Release
+from kernel_model.release.assembly import Reclaim, Release
 
 if TYPE_CHECKING:
     from kernel_model.kernel import Kernel
@@ -77,14 +80,20 @@ class Linux24(Release):
             kernel.image, kernel.allocator, kernel.page_cache, kernel.swap_areas, kernel.tlb
         )
 
-    def swapper(self, kernel: "Kernel") -> SwapOut:
-        return SwapOut(
-            kernel.image,
-            kernel.allocator,
+    def swap_areas(self, kernel: "Kernel") -> SwapAreas:
+        return SwapAreas(kernel.image, kernel.allocator)
+
+    def files(self, kernel: "Kernel") -> Files:
+        return Files(kernel.image, kernel.slab)
+
+    def filemap(self, kernel: "Kernel", pages: FilePages) -> Filemap:
+        zap = kernel.memory.zap_page_range
+        return Filemap(
+            pages,
             kernel.memory.tables,
-            kernel.swap_cache,
-            kernel.tlb,
-            kernel.spaces.find_vma,
+            zap,
+            lambda mm, address: kernel.spaces.find_vma(mm, address),
+            SharedLists(kernel.image, zap),
         )
 
     def spaces(self, kernel: "Kernel") -> AddressSpaces:
@@ -96,13 +105,21 @@ class Linux24(Release):
             kernel.allocator.nr_free_pages,
         )
 
-    def reclaim(self, kernel: "Kernel") -> Vmscan:
+    def reclaim(self, kernel: "Kernel") -> Reclaim:
+        kernel.swapper = swapper = SwapOut(
+            kernel.image,
+            kernel.allocator,
+            kernel.memory.tables,
+            kernel.swap_cache,
+            kernel.tlb,
+            kernel.spaces.find_vma,
+        )
         allocator = cast(PageAllocator24, kernel.allocator)  # what layout() made
         allocator.pressure = vmscan = Vmscan(
             kernel.image,
             allocator,
             kernel.swap_cache,
-            kernel.swapper.swap_out,
+            swapper.swap_out,
             kernel.oom_killer.out_of_memory,
             kernel.slab.kmem_cache_reap,
         )

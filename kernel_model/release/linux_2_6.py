@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux 2.6.11, put together from its parts.
 
-Parts that 2.6 does not have yet are those of 2.4 where they work; the boot leaves
-:attr:`Linux26.missing_steps` out.
+Its reverse map is object-based, or that of 2.6.0, a chain of PTEs for each frame
+(``KernelConfig.rmap``).
 """
 
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -14,20 +14,39 @@ from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
 from kernel_model.arch_i386.linux_2_6.layout import UniformMemory26
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.caches import proc_caches_init
+from kernel_model.file_memory import FileMemory
 from kernel_model.fs.linux_2_6.file_table import TreeFiles
 from kernel_model.image import KernelImage
 from kernel_model.linux_2_6.caches import CACHES, PTE_CHAINS
 from kernel_model.linux_2_6.exec import Exec26
 from kernel_model.linux_2_6.fork import Fork26
 from kernel_model.mm.bootmem import Bootmem
+from kernel_model.mm.filemap import FilePages
+from kernel_model.mm.filemap.linux_2_6.cache import RadixPageCache
+from kernel_model.mm.filemap.linux_2_6.filemap import Filemap26
+from kernel_model.mm.filemap.linux_2_6.mapped_by import SharedTrees
+from kernel_model.mm.filemap.linux_2_6.nopage import shmem_populate
 from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
+from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
+from kernel_model.mm.linux_2_6.shrink import Shrinker
+from kernel_model.mm.linux_2_6.swap_state import SwapCache26
+from kernel_model.mm.linux_2_6.vmscan import Vmscan26
 from kernel_model.mm.linux_2_6.watermarks import init_per_zone_pages_min
 from kernel_model.mm.memory.linux_2_6 import Memory26
 from kernel_model.mm.mmap.linux_2_6 import AddressSpaces
+from kernel_model.mm.prio_tree import VmaPrioTree
+from kernel_model.mm.rmap.chain_walk import ChainWalk
+from kernel_model.mm.rmap.interface import ReverseMap, ReverseWalk
+from kernel_model.mm.rmap.object_based import ObjectReverseMap
+from kernel_model.mm.rmap.object_walk import ObjectWalk
+from kernel_model.mm.rmap.one_pte import PteUnmapper
+from kernel_model.mm.rmap.pte_chain import PteChains
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_6 import Slab26
+from kernel_model.mm.swapfile import SwapAreas
+from kernel_model.mm.swapops import file_ptes
 from kernel_model.mm.vmalloc import VmallocRange
 from kernel_model.mm.vmalloc import linux_2_6 as vmalloc
 from kernel_model.release.linux_2_4 import Linux24
@@ -39,7 +58,6 @@ if TYPE_CHECKING:
 class Linux26(Linux24):
     """Which class is which part of a 2.6 kernel."""
 
-    missing_steps: ClassVar[frozenset[str]] = frozenset({"page_cache_init"})
     vmalloc_class: ClassVar[type[VmallocRange]] = vmalloc.Vmalloc
 
     def bootmem(self, image: KernelImage) -> Bootmem:
@@ -74,13 +92,93 @@ class Linux26(Linux24):
     def do_initcalls(self, kernel: "Kernel") -> None:
         init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())
 
-    def vsyscall(self, kernel: "Kernel") -> VsyscallPage:
-        return VsyscallPage(kernel.image, kernel.allocator, kernel.tables, kernel.tlb)
+    # -- reclaim -----------------------------------------------------------------------------------
+
+    def page_cache(self, kernel: "Kernel") -> RadixPageCache:
+        cache = RadixPageCache(kernel.image, kernel.allocator, kernel.slab)
+        cache.page_cache_init(0)
+        return cache
+
+    def swap_areas(self, kernel: "Kernel") -> SwapAreas:
+        return SwapAreas(kernel.image, kernel.allocator, file_ptes(kernel.config.pae))
+
+    def swap_cache(self, kernel: "Kernel") -> SwapCache26:
+        cache = cast(RadixPageCache, kernel.page_cache)
+        return SwapCache26(kernel.image, _allocator(kernel), cache, kernel.swap_areas, kernel.tlb)
+
+    def reclaim(self, kernel: "Kernel") -> Vmscan26:
+        allocator, swap = _allocator(kernel), cast(SwapCache26, kernel.swap_cache)
+        kernel.reverse_walk = walk = self._reverse_walk(kernel)
+        shrinker = Shrinker(kernel.image, allocator, swap, walk)
+        allocator.pressure = vmscan = Vmscan26(
+            kernel.image, allocator, shrinker, kernel.oom_killer.out_of_memory
+        )
+        return vmscan
+
+    def _reverse_walk(self, kernel: "Kernel") -> ReverseWalk:
+        image, allocator = kernel.image, kernel.allocator
+        rmap = cast(Memory26, kernel.memory).rmap
+        unmapper = PteUnmapper(
+            image,
+            allocator,
+            kernel.memory.tables,
+            kernel.swap_areas,
+            file_ptes(kernel.config.pae),
+            kernel.tlb,
+            rmap,
+            kernel.page_cache.set_page_dirty,
+        )
+        if isinstance(rmap, PteChains):
+            return ChainWalk(image, allocator, rmap, unmapper, kernel.spaces.find_vma)
+        objects, spaces = cast(ObjectReverseMap, rmap), cast(AddressSpaces, kernel.spaces)
+        trees = VmaPrioTree(image.ram)
+        return ObjectWalk(image, allocator, objects, spaces.anon_vmas, trees, unmapper)
 
     # -- user space --------------------------------------------------------------------------------
 
     def files(self, kernel: "Kernel") -> TreeFiles:
         return TreeFiles(kernel.image, kernel.slab)
+
+    def memory(self, kernel: "Kernel") -> Memory26:
+        return Memory26(
+            kernel.image,
+            _allocator(kernel),
+            kernel.page_tables,
+            kernel.swap_cache,
+            kernel.highmem,
+            kernel.tlb,
+            lambda mm, address: kernel.spaces.find_extend_vma(mm, address),
+            self._reverse_map(kernel),
+            kernel.page_cache.set_page_dirty,
+        )
+
+    def _reverse_map(self, kernel: "Kernel") -> ReverseMap:
+        image, memmap = kernel.image, kernel.allocator.memmap
+        if kernel.config.rmap == "pte_chain":
+            return PteChains(image, memmap, kernel.slab)
+
+        def anon_vma_prepare(vma: int) -> int:
+            return cast(AddressSpaces, kernel.spaces).anon_vmas.anon_vma_prepare(vma)
+
+        return ObjectReverseMap(image, memmap, anon_vma_prepare)
+
+    def filemap(self, kernel: "Kernel", pages: FilePages) -> Filemap26:
+        memory = cast(Memory26, kernel.memory)
+        return Filemap26(
+            pages,
+            memory.tables,
+            memory.zap_page_range,
+            lambda mm, address: kernel.spaces.find_vma(mm, address),
+            SharedTrees(kernel.image, memory.zap_page_range),
+            memory.file_pages,
+        )
+
+    def file_memory(self, kernel: "Kernel") -> FileMemory:
+        made = super().file_memory(kernel)
+        install = cast(Memory26, kernel.memory).file_pages
+        populate = shmem_populate(made.pages, made.shmem, install)
+        kernel.statics.shmem_vm_ops.populate = kernel.image.functions.address(populate)
+        return made
 
     def spaces(self, kernel: "Kernel") -> AddressSpaces:
         memory = cast(Memory26, kernel.memory)  # what memory() made
@@ -101,3 +199,11 @@ class Linux26(Linux24):
             kernel.fork,
             kernel.mmu_context,
         )
+
+    def vsyscall(self, kernel: "Kernel") -> VsyscallPage:
+        return VsyscallPage(kernel.image, kernel.allocator, kernel.tables, kernel.tlb)
+
+
+def _allocator(kernel: "Kernel") -> PageAllocator26:
+    """What :meth:`Linux26.layout` made."""
+    return cast(PageAllocator26, kernel.allocator)

@@ -90,6 +90,8 @@ class Structs:
     semaphore: CType
     inode_operations: CType
     shmem_inode_info: CType
+    shmem_info: int
+    """How many bytes behind a shmem inode its ``shmem_inode_info`` begins."""
     shmem_sb_info: CType
     file_operations: CType
     file: CType
@@ -121,6 +123,7 @@ class Structs:
     pte_chain: CType
     vm_area_shared: CType
     radix_tree_root: CType
+    backing_dev_info: CType
     radix_tree_node: CType
     page_address_map: CType
     page_address_slot: CType

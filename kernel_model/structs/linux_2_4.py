@@ -47,6 +47,7 @@ def declare(structs: "Structs") -> None:
     structs.qstr = fs.QSTR
     structs.dentry = fs.DENTRY
     structs.inode = fs.inode(abi)
+    structs.shmem_info = structs.inode.offset("u")
     structs.dentry_stat_t = fs.DENTRY_STAT
     structs.inodes_stat_t = fs.INODES_STAT
     structs.page_waiter = swap.PAGE_WAITER

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from kernel_model.mm.memory.zap import Zapper
 
 from kernel_model.arch_i386 import fault as page_faults
 from kernel_model.arch_i386.mmu_context import MmuContext
@@ -28,7 +29,6 @@ from kernel_model.mm.memory.fault import ZERO_PFN, FaultHandler
 from kernel_model.mm.memory.memory import Memory
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
-from kernel_model.mm.memory.zap import Zapper
 from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache

@@ -6,7 +6,7 @@ an inode's pages stand in a radix tree, ``page_tree``, the VMAs that map it in a
 ``i_mmap``, or on a list, ``i_mmap_nonlinear``. A file points to its pages itself, by ``f_mapping``.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from kernel_model.fs.file_table import Files, NamedObjects
 from kernel_model.image import KernelImage
@@ -19,6 +19,7 @@ class TreeFiles(Files):
     _inode_lists: ClassVar[tuple[str, ...]] = (
         *("i_hash", "i_list", "i_sb_list", "i_dentry", "i_devices"),
     )
+    _gfp_mask_field: ClassVar[str] = "flags"
     _mapping_lists: ClassVar[tuple[str, ...]] = ("i_mmap_nonlinear", "private_list")
 
     def __init__(self, image: KernelImage, slab: NamedObjects) -> None:
@@ -28,6 +29,10 @@ class TreeFiles(Files):
     def _init_mapping(self, mapping: int) -> None:
         super()._init_mapping(mapping)
         self._trees.init_root(mapping + self._image.structs.address_space.offset("i_mmap"))
+
+    def device(self, inode: Any) -> int:
+        """That of its superblock. Those of this model have none, and so are on no device."""
+        return 0
 
     def open_inode(self, inode: int, name: str, mode: int, f_op: int) -> int:
         """An open file with one reference; takes the caller's reference to ``inode``."""

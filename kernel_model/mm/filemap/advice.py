@@ -12,9 +12,9 @@ from typing import Any
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.errno import EBADF, EINVAL, EIO, ENOMEM
+from kernel_model.mm.filemap.mapped_by import ZapPageRange
 from kernel_model.mm.filemap.pages import FilePages
 from kernel_model.mm.filemap.read import FileReader
-from kernel_model.mm.filemap.truncate import ZapPageRange
 from kernel_model.structs.mm import VM_LOCKED, VM_RAND_READ
 from kernel_model.structs.sched import RLIMIT_RSS
 

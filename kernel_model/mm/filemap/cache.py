@@ -8,6 +8,7 @@ Models linux-2.4.22 ``mm/filemap.c`` and ``include/linux/pagemap.h``: the hash a
 What can fail: adding a frame that is cached already is a :class:`KernelBug`.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, virt_to_phys
@@ -165,3 +166,43 @@ class PageCache:
         if mapping:
             self._lists.delete(page)
             self._lists.add(page, mapping + self._image.structs.address_space.offset("dirty_pages"))
+
+    def clear_page_dirty(self, page: int) -> bool:
+        """What a frame holds is about to be written back, or is wanted by nobody. Whether it had
+        to be written."""
+        dirty = self._memmap.test(page, PG_DIRTY)
+        self._memmap.clear_bit(page, PG_DIRTY)
+        return dirty
+
+    # -- the pages of one address space --------------------------------------------------------
+
+    def _list(self, mapping: int, name: str) -> int:
+        return mapping + self._image.structs.address_space.offset(name)
+
+    def cached(self, mapping: int) -> list[int]:
+        """Every cached frame."""
+        names = ("clean_pages", "dirty_pages", "locked_pages")
+        lists = [list(self._lists.entries(self._list(mapping, name))) for name in names]
+        return [page for pages in lists for page in reversed(pages)]
+
+    def clean(self, mapping: int) -> list[int]:
+        """The frames that hold what the file does."""
+        return list(self._lists.entries(self._list(mapping, "clean_pages")))
+
+    def take_dirty(self, mapping: int) -> Iterator[int]:
+        """Each frame that must be written back, oldest first; it counts as being written."""
+        dirty, locked = self._list(mapping, "dirty_pages"), self._list(mapping, "locked_pages")
+        while not self._lists.empty(dirty):
+            page = self._lists.last(dirty)
+            self._lists.delete(page)
+            self._lists.add(page, locked)
+            yield page
+
+    def take_written(self, mapping: int) -> Iterator[int]:
+        """Each frame whose writing was begun; it counts as clean."""
+        clean, locked = self._list(mapping, "clean_pages"), self._list(mapping, "locked_pages")
+        while not self._lists.empty(locked):
+            page = self._lists.first(locked)
+            self._lists.delete(page)
+            self._lists.add(page, clean)
+            yield page

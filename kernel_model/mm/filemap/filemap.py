@@ -8,11 +8,12 @@ dirty entries, and ``zap_page_range()``.
 
 from kernel_model.fs.inode import Eviction
 from kernel_model.mm.filemap.advice import Advice
+from kernel_model.mm.filemap.mapped_by import MappedBy, ZapPageRange
 from kernel_model.mm.filemap.nopage import FileFaults
 from kernel_model.mm.filemap.pages import FilePages, UserPageTables
 from kernel_model.mm.filemap.read import FileReader
 from kernel_model.mm.filemap.sync import FindVma, MemorySync, WriteBack
-from kernel_model.mm.filemap.truncate import Truncation, ZapPageRange
+from kernel_model.mm.filemap.truncate import Truncation
 from kernel_model.mm.filemap.write import FileWriter
 
 
@@ -25,10 +26,11 @@ class Filemap:
         tables: UserPageTables,
         zap_page_range: ZapPageRange,
         find_vma: FindVma,
+        mapped_by: MappedBy,
     ) -> None:
-        reader, write_back = FileReader(pages), WriteBack(pages)
-        truncation = Truncation(pages, zap_page_range)
-        faults = FileFaults(pages, reader)
+        reader, write_back = self.reader(pages, mapped_by), WriteBack(pages)
+        truncation = Truncation(pages, mapped_by)
+        faults = self.file_faults(pages, reader)
         sync = MemorySync(pages, write_back, tables, find_vma)
         advice = Advice(pages, reader, zap_page_range)
         writer = FileWriter(pages, write_back, truncation)
@@ -53,3 +55,13 @@ class Filemap:
         self.madvise_willneed = advice.madvise_willneed
         self.madvise_dontneed = advice.madvise_dontneed
         self.mincore_vma = advice.mincore_vma
+
+    # -- what a release may make of its own ----------------------------------------------------
+
+    def reader(self, pages: FilePages, mapped_by: MappedBy) -> FileReader:
+        """Who reads files."""
+        return FileReader(pages, mapped_by)
+
+    def file_faults(self, pages: FilePages, reader: FileReader) -> FileFaults:
+        """Who answers faults on them."""
+        return FileFaults(pages, reader)

@@ -39,6 +39,10 @@ class FileFaults:
 
     def filemap_nopage(self, vma: int, address: int) -> int:
         """The page at ``address``, with a reference; ``NOPAGE_SIGBUS`` or ``NOPAGE_OOM``."""
+        return self._find_or_read(vma, address)[0]
+
+    def _find_or_read(self, vma: int, address: int) -> tuple[int, bool]:
+        """The same, and whether it was read for this."""
         pages, words, at = self._pages, self._words, vma - PAGE_OFFSET >> 2
         file, start, pgoff = (
             words[at + w] for w in (self._vm_file, self._vm_start, self._vm_pgoff)
@@ -46,27 +50,28 @@ class FileFaults:
         mapping = pages.mapping_of(file)
         index = (address - start >> PAGE_SHIFT) + pgoff
         mapped_end = (words[at + self._vm_end] - start >> PAGE_SHIFT) + pgoff
+        read = False
         while True:
             size = pages.pages_of(mapping)
             if index >= size and words[at + self._vm_mm] == pages.current.mm:
                 # Somebody who traces the process may look behind the end; the process may not.
-                return NOPAGE_SIGBUS
+                return NOPAGE_SIGBUS, False
             page = pages.cache.find_get_page(mapping, index)
             if page:
                 break
-            size = min(size, mapped_end)
+            size, read = min(size, mapped_end), True
             if index < size and not words[at + self._vm_flags] & VM_RAND_READ:
                 error = self._reader.read_cluster_nonblocking(file, index, size)
             else:
                 error = self._reader.page_cache_read(file, index)
             if error < 0:
-                return NOPAGE_OOM if error == -ENOMEM else NOPAGE_SIGBUS
+                return NOPAGE_OOM if error == -ENOMEM else NOPAGE_SIGBUS, False
         if not pages.uptodate(page) and not self._read_again(file, page):
             pages.allocator.put_page(page)
-            return NOPAGE_SIGBUS
+            return NOPAGE_SIGBUS, False
         pages.allocator.lru.mark_page_accessed(page)
         pages.tlb.caches.flush_page_to_ram(page)
-        return page
+        return page, read
 
     def _read_again(self, file: int, page: int) -> bool:
         """Reading ahead may have failed where reading works: try twice more."""

@@ -106,7 +106,7 @@ class FilePages:
 
     def page_cache_alloc(self, mapping: int) -> int:
         """A frame for a page of the file, of the memory that ``gfp_mask`` names; 0: none."""
-        return self.allocator.alloc_page(int(self.space(mapping).gfp_mask), PURPOSE)
+        return self.allocator.alloc_page(self.files.mapping_gfp_mask(mapping), PURPOSE)
 
     def add_to_page_cache_unique(self, page: int, mapping: int, index: int) -> bool:
         """Cache the frame, locked. False when another one is cached there."""

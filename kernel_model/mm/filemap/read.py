@@ -10,9 +10,11 @@ What can fail: no memory, ``-ENOMEM``; a device that does not read, ``-EIO``.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.errno import EINVAL, EIO, ENOMEM
+from kernel_model.mm.filemap.mapped_by import MappedBy
 from kernel_model.mm.filemap.pages import FilePages
 
 ReadActor = Callable[[int, int, int], int]
@@ -22,8 +24,9 @@ ReadActor = Callable[[int, int, int], int]
 class FileReader:
     """``read()`` of one machine's files."""
 
-    def __init__(self, pages: FilePages) -> None:
+    def __init__(self, pages: FilePages, mapped_by: MappedBy) -> None:
         self._pages = pages
+        self._mapped_by = mapped_by
         self._statics = pages.image.statics
         self._lru = pages.allocator.lru
 
@@ -78,17 +81,24 @@ class FileReader:
             page, error = self._page_for_reading(file, mapping, index)
             if not page:
                 break
-            if int(pages.space(mapping).i_mmap_shared):
+            if self._mapped_by.writably(mapping):
                 pages.tlb.caches.flush_dcache_page(page)
-            if not offset or not view.f_reada:
+            if not offset or not self._in_sequence(view):
                 self._lru.mark_page_accessed(page)
             taken = actor(page, offset, length)
             pages.allocator.put_page(page)
             done += taken
             if taken < length:
                 break
-        view.f_reada = 1
+        self._note_sequence(view)
         return done or error
+
+    def _in_sequence(self, view: Any) -> bool:
+        """Whether the file has been read before, so that its pages come in parts."""
+        return bool(view.f_reada)
+
+    def _note_sequence(self, view: Any) -> None:
+        view.f_reada = 1
 
     def _page_for_reading(self, file: int, mapping: int, index: int) -> tuple[int, int]:
         """(a frame up to date, with a reference; 0), or (0, ``-errno``)."""

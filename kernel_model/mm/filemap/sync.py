@@ -2,9 +2,9 @@
 """Writing back: from page tables to the page cache, and from there to the file.
 
 Models linux-2.4.22 ``mm/filemap.c``: ``filemap_fdatasync()``, ``filemap_fdatawait()``,
-``filemap_sync()``, ``msync_interval()``, ``sys_msync()`` (book 4.4). In RAM: PG_dirty and the
-three lists of an address space: a dirty page that is written goes to ``locked_pages``, and when
-that is over to ``clean_pages``. Writing takes no time here, so it is over at once.
+``filemap_sync()``, ``msync_interval()``, ``sys_msync()`` (book 4.4). In RAM: PG_dirty, and what the
+page cache keeps of an address space: 2.4 has lists of its clean and dirty pages and of those that
+are written, 2.6 marks in its tree. Writing takes no time here, so it is over at once.
 
 What can fail: what the file system's ``writepage`` returns; bad arguments of ``msync()``.
 """
@@ -32,25 +32,16 @@ class WriteBack:
 
     def __init__(self, pages: FilePages) -> None:
         self._pages = pages
-        self._lists = pages.lists
-        kind = pages.image.structs.address_space
-        self._clean = kind.offset("clean_pages")
-        self._dirty = kind.offset("dirty_pages")
-        self._locked = kind.offset("locked_pages")
 
     def filemap_fdatasync(self, mapping: int) -> int:
         """Start to write every dirty page, oldest first. The first ``-errno``, or 0."""
         pages, memmap, result = self._pages, self._pages.memmap, 0
-        dirty, locked = mapping + self._dirty, mapping + self._locked
-        while not self._lists.empty(dirty):
-            page = self._lists.last(dirty)
-            self._lists.delete(page)
-            self._lists.add(page, locked)
+        for page in pages.cache.take_dirty(mapping):
             if not memmap.test(page, PG_DIRTY):
                 continue
             pages.allocator.get_page(page)
             pages.lock_page(page)
-            memmap.clear_bit(page, PG_DIRTY)
+            pages.cache.clear_page_dirty(page)
             error = pages.writepage(page)
             result = result or error
             pages.allocator.put_page(page)
@@ -75,11 +66,7 @@ class WriteBack:
     def filemap_fdatawait(self, mapping: int) -> int:
         """Wait for what is being written. 0, or ``-EIO`` when one of it failed."""
         pages, memmap, result = self._pages, self._pages.memmap, 0
-        clean, locked = mapping + self._clean, mapping + self._locked
-        while not self._lists.empty(locked):
-            page = self._lists.first(locked)
-            self._lists.delete(page)
-            self._lists.add(page, clean)
+        for page in pages.cache.take_written(mapping):
             if not memmap.test(page, PG_LOCKED):
                 continue
             pages.lock_page(page)

@@ -111,6 +111,10 @@ class Zone26(Zone):
         ]
         """For each CPU its lists of hot and of cold frames."""
 
+    @property
+    def wait_table_shift(self) -> int:
+        return 32 - int(self.view.wait_table_bits)
+
     def nr_free(self, order: int) -> int:
         """How many free blocks of ``order`` the zone says that it has."""
         return self._words[self._free_area + order * self._area_words + 2]

@@ -23,6 +23,7 @@ from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.page_state import ZONE_SUFFIXES
 from kernel_model.mm.linux_2_6.swap_state import SwapCache26
 from kernel_model.mm.rmap.interface import ReverseWalk, SwapResult
+from kernel_model.mm.shmem.shmem import WRITEPAGE_ACTIVATE
 
 SWAP_CLUSTER_MAX: Final = 32
 VM_SWAPPINESS: Final = 60
@@ -280,7 +281,8 @@ class Shrinker:
         if not writepage:
             return SwapResult.FAIL
         if self._cache.clear_page_dirty(page):
-            self._image.functions.call(writepage, page)
+            if self._image.functions.call(writepage, page) == WRITEPAGE_ACTIVATE:
+                return SwapResult.FAIL
             if memmap.test(page, self._locked) or memmap.test(page, self._dirty):
                 return SwapResult.AGAIN
             memmap.set_bit(page, self._locked)

@@ -36,7 +36,7 @@ def path_of(index: int) -> tuple[tuple[int, ...], int]:
 
 def shmem_info(image: KernelImage, inode: int) -> Any:
     """The ``struct shmem_inode_info`` of an inode."""
-    return image.at(image.structs.shmem_inode_info, inode + image.structs.inode.offset("u"))
+    return image.at(image.structs.shmem_inode_info, inode + image.structs.shmem_info)
 
 
 class SwapEntries:
@@ -47,7 +47,7 @@ class SwapEntries:
         self._words = image.ram.words
         self._allocator = allocator
         self._info = image.structs.shmem_inode_info
-        self._union = image.structs.inode.offset("u")
+        self._distance = image.structs.shmem_info
 
     def info(self, inode: int) -> Any:
         """The ``struct shmem_inode_info``."""
@@ -55,11 +55,11 @@ class SwapEntries:
 
     def _root(self, inode: int) -> int:
         """Index in ``Ram.words`` of ``i_indirect``."""
-        return inode + self._union + self._info.offset("i_indirect") - PAGE_OFFSET >> 2
+        return inode + self._distance + self._info.offset("i_indirect") - PAGE_OFFSET >> 2
 
     def _direct(self, inode: int) -> int:
         """Index in ``Ram.words`` of ``i_direct[0]``."""
-        return inode + self._union + self._info.offset("i_direct") - PAGE_OFFSET >> 2
+        return inode + self._distance + self._info.offset("i_direct") - PAGE_OFFSET >> 2
 
     def shmem_swp_entry(self, inode: int, index: int) -> int:
         """Index in ``Ram.words`` of the entry for a page; 0 where its frame is missing."""

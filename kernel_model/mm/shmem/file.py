@@ -60,9 +60,14 @@ class ShmemFiles:
         view.i_nlink = 0
         view.i_op = self._image.symbol("shmem_inode_operations")
         view.i_fop = self._image.symbol("shmem_file_operations")
-        view.i_data.gfp_mask = self._image.constants.gfp.highuser
-        shmem_info(self._image, inode).inode = inode
+        highuser = self._image.constants.gfp.highuser
+        self._files.set_mapping_gfp_mask(int(view.i_mapping), highuser)
+        self._prepare(inode)
         return inode
+
+    def _prepare(self, inode: int) -> None:
+        """What the file system notes in an inode of its own."""
+        shmem_info(self._image, inode).inode = inode
 
     def shmem_file_setup(self, name: str, size: int, vm_flags: int = 0) -> int:
         """An open file of ``size`` zeros that is deleted already; below 0 is ``-errno``.

@@ -24,13 +24,16 @@ from kernel_model.errno import EFBIG, EINVAL, EIO, ENOMEM, ENOSPC
 from kernel_model.errors import KernelBug
 from kernel_model.mm.filemap import Filemap, FilePages
 from kernel_model.mm.filemap.nopage import NOPAGE_OOM, NOPAGE_SIGBUS
-from kernel_model.mm.page_flags import PG_DIRTY, PG_LAUNDER, PG_REFERENCED, PG_UPTODATE
+from kernel_model.mm.page_flags import PG_DIRTY, PG_REFERENCED, PG_UPTODATE
 from kernel_model.mm.shmem.entries import SHMEM_MAX_INDEX, SwapEntries
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
 from kernel_model.structs.mm import VM_LOCKED
 
 BLOCKS_PER_PAGE: Final = PAGE_SIZE // 512
+WRITEPAGE_ACTIVATE: Final = 0x80000
+"""What ``writepage`` of 2.6 returns for a frame that it leaves locked, to be put on the active
+list."""
 
 
 class Sgp(enum.Enum):
@@ -48,6 +51,7 @@ class Shmem:
         self._filemap = filemap
         self._swap = swap
         self._memmap = pages.memmap
+        self._launder = pages.image.constants.page_flags.mask("launder")
         self._words = pages.image.ram.words
         self.entries = SwapEntries(pages.image, pages.allocator)
         self.vm_unacct_memory: Callable[[int], None] = lambda pages: None
@@ -160,7 +164,7 @@ class Shmem:
         pages, memmap, cache = self._pages, self._memmap, self._pages.cache
         inode, index = int(pages.space(cache.mapping(page)).host), cache.index(page)
         info = self.entries.info(inode)
-        if not memmap.test(page, PG_LAUNDER) or info.flags & VM_LOCKED:
+        if not self._reclaimed(page) or info.flags & VM_LOCKED:
             return self._fail_writepage(page)
         entry = self._swap.areas.get_swap_page()
         if not entry:
@@ -180,9 +184,16 @@ class Shmem:
         pages.unlock_page(page)
         return 0
 
+    def _reclaimed(self, page: int) -> bool:
+        """Whether reclaim asks; in 2.4 it says so at the frame, in 2.6 nobody else does."""
+        return not self._launder or bool(self._memmap.flags(page) & self._launder)
+
     def _fail_writepage(self, page: int) -> int:
         """``fail_writepage()``: the page stays as it is; reclaim shall not ask again soon."""
-        if self._memmap.test(page, PG_LAUNDER):
+        if not self._launder:
+            self._pages.cache.set_page_dirty(page)
+            return WRITEPAGE_ACTIVATE
+        if self._reclaimed(page):
             self._pages.allocator.lru.activate_page(page)
             self._memmap.set_bit(page, PG_REFERENCED)
         self._memmap.set_bit(page, PG_DIRTY)

@@ -62,13 +62,15 @@ def declare(structs: "Structs") -> None:
     structs.radix_tree_node = fs.RADIX_TREE_NODE
     structs.address_space = fs.address_space(abi)
     structs.inode_operations = fs_2_4.INODE_OPERATIONS
-    structs.shmem_inode_info = fs_2_4.shmem_inode_info(abi)
     structs.shmem_sb_info = fs_2_4.shmem_sb_info(abi)
     structs.file_operations = fs.FILE_OPERATIONS
     structs.file = fs.file(abi)
     structs.qstr = fs.QSTR
     structs.dentry = fs.dentry(abi)
     structs.inode = fs.inode(abi)
+    structs.shmem_inode_info = fs.shmem_inode_info(abi)
+    structs.shmem_info = -structs.shmem_inode_info.offset("vfs_inode")
+    structs.backing_dev_info = fs.BACKING_DEV_INFO
     structs.dentry_stat_t = fs_2_4.DENTRY_STAT
     structs.inodes_stat_t = fs_2_4.INODES_STAT
     structs.page_waiter = swap.PAGE_WAITER

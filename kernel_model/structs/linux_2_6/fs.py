@@ -20,7 +20,7 @@ from kernel_model.structs.declare import (
     pointer,
     struct,
 )
-from kernel_model.structs.fs import semaphore
+from kernel_model.structs.fs import SHMEM_NR_DIRECT, semaphore
 from kernel_model.structs.linux_2_6.mm import PRIO_TREE_ROOT
 from kernel_model.structs.mm import rw_semaphore
 from kernel_model.structs.mmzone import LIST_HEAD, rwlock_t, spinlock_t
@@ -202,5 +202,30 @@ def inode(abi: "Abi") -> CType:
             ("i_security", pointer("void")),
             ("generic_ip", pointer("void")),
             *([("i_size_seqcount", UINT)] if abi.smp else []),
+        ],
+    )
+
+
+BACKING_DEV_INFO: Final = struct(
+    "struct backing_dev_info",
+    [("ra_pages", ULONG), ("state", ULONG), ("memory_backed", INT), ("unused", array(ULONG, 4))],
+)
+"""What an address space's pages lie on. ``memory_backed``: nowhere else, so nobody writes them."""
+
+
+def shmem_inode_info(abi: "Abi") -> CType:
+    """A shmem file: where the pages are that are swapped out, and the inode itself."""
+    return struct(
+        "struct shmem_inode_info",
+        [
+            ("lock", spinlock_t(abi)),
+            ("next_index", ULONG),
+            ("i_direct", array(ULONG, SHMEM_NR_DIRECT)),
+            ("i_indirect", pointer("void *")),
+            ("unused_alloced", ULONG),
+            ("swapped", ULONG),
+            ("flags", ULONG),
+            ("list", LIST_HEAD),
+            ("vfs_inode", inode(abi)),
         ],
     )

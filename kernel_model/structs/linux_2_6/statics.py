@@ -74,6 +74,8 @@ def kernel_statics(structs: "Structs") -> CType:
             ("anon_vma_cachep", pointer("kmem_cache_t")),
             ("mmlist", LIST_HEAD),
             *file_statics(structs),
+            ("shmem_backing_dev_info", structs.backing_dev_info),
+            ("shmem_inode_cachep", pointer("kmem_cache_t")),
             *resource_statics(),
             ("cache_cache", structs.kmem_cache_t),
             ("malloc_sizes", array(structs.cache_sizes_t, len(MALLOC_SIZES) + 1)),

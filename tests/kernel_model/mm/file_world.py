@@ -27,6 +27,8 @@ from kernel_model.file_memory import FileMemory
 from kernel_model.fs.file_table import Files
 from kernel_model.kernel import Kernel
 from kernel_model.mm.buddy import Buddy
+from kernel_model.mm.filemap import Filemap, FilePages
+from kernel_model.mm.filemap.mapped_by import SharedLists
 from kernel_model.mm.filemap.nopage import NOPAGE_OOM, NOPAGE_SIGBUS
 from kernel_model.mm.shmem import ShmemFiles
 from kernel_model.mm.slab.flags import SLAB_KERNEL
@@ -90,17 +92,17 @@ class FileWorld:
             kernel.start_kernel()
         self.image, self.ram, self.structs = kernel.image, kernel.ram, kernel.image.structs
         self.memmap, self.cache = kernel.allocator.memmap, kernel.page_cache
-        self.memory = FileMemory(
+        pages = FilePages(
             kernel.image,
             kernel.allocator,
+            kernel.page_cache,
             kernel.page_locks,
-            kernel.swap_cache,
             Files(kernel.image, kernel.slab),
             kernel.tlb,
-            self,
-            self.zap_page_range,
-            self.find_vma,
         )
+        mapped_by = SharedLists(kernel.image, self.zap_page_range)
+        filemap = Filemap(pages, self, self.zap_page_range, self.find_vma, mapped_by)
+        self.memory = FileMemory(pages, filemap, kernel.swap_cache)
         self.files, self.filemap = self.memory.files, self.memory.filemap
         self.shmem_files = ShmemFiles(self.image, self.memory.files, lambda pages: True)
         self.hostfs, self.shmem = self.memory.hostfs, self.memory.shmem

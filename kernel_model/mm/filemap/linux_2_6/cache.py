@@ -10,6 +10,8 @@ What can fail: no memory for a node of the tree; a frame that is cached already 
 :class:`~kernel_model.errors.KernelBug`.
 """
 
+from collections.abc import Iterator
+
 from kernel_model.errors import KernelBug, KernelPanic
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.image import KernelImage
@@ -96,7 +98,7 @@ class RadixPageCache(PageCache):
             self.trees.tag_set(mapping + self._page_tree, index, PAGECACHE_TAG_DIRTY)
 
     def clear_page_dirty(self, page: int) -> bool:
-        """``clear_page_dirty_for_io()``: whether it was dirty. The tree forgets it, too."""
+        """``clear_page_dirty_for_io()``. The tree forgets it, too."""
         memmap = self._memmap
         if not memmap.test(page, self._dirty):
             return False
@@ -105,3 +107,26 @@ class RadixPageCache(PageCache):
             index = self.pages.swap_entry(page) or self.pages.index(page)
             self.trees.tag_clear(mapping + self._page_tree, index, PAGECACHE_TAG_DIRTY)
         return True
+
+    # -- the pages of one address space --------------------------------------------------------
+
+    def cached(self, mapping: int) -> list[int]:
+        return [page for _, page in self.trees.items(mapping + self._page_tree)]
+
+    def clean(self, mapping: int) -> list[int]:
+        return [page for page in self.cached(mapping) if not self._memmap.test(page, self._dirty)]
+
+    def take_dirty(self, mapping: int) -> Iterator[int]:
+        """Each frame that must be written back, in the order of the file. What lies in memory
+        only (``backing_dev_info``) is written by nobody but reclaim."""
+        space = self._image.at(self._image.structs.address_space, mapping)
+        if space.backing_dev_info:
+            return
+        first, tree = 0, mapping + self._page_tree
+        while found := next(self.trees.items(tree, first, PAGECACHE_TAG_DIRTY), None):
+            first = found[0] + 1
+            yield found[1]
+
+    def take_written(self, mapping: int) -> Iterator[int]:
+        """Writing is over at once, and its error told then: nobody is waited for."""
+        yield from ()
