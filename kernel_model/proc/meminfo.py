@@ -52,7 +52,7 @@ def read(kernel: Kernel) -> MemInfo:
         mem_free=free,
         mem_shared=0,
         buffers=0,
-        cached=int(statics.page_cache_size) - swap_cached,
+        cached=kernel.page_cache.size - swap_cached,
         swap_cached=swap_cached,
         active=kernel.allocator.lru.nr_active(),
         inactive=kernel.allocator.lru.nr_inactive(),

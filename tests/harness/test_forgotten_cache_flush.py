@@ -223,7 +223,7 @@ ROWS = [
     Row(
         (
             "mm/memory/fault.py _about_to_be_seen flush_page_to_ram",
-            "mm/filemap/nopage.py filemap_nopage flush_page_to_ram",
+            "mm/filemap/nopage.py _find_or_read flush_page_to_ram",
             "fs/hostfs.py _fill flush_dcache_page",
         ),
         *(S.opened, S.read_file_page),

@@ -19,10 +19,10 @@ from kernel_model.arch_i386.pgtable import PAGE_RW
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.errors import MmucheckError
 from kernel_model.mm import swap_out
+from kernel_model.mm.filemap.mapped_by import SharedLists
 from kernel_model.mm.filemap.nopage import FileFaults
 from kernel_model.mm.filemap.pages import FilePages
 from kernel_model.mm.filemap.sync import MemorySync
-from kernel_model.mm.filemap.truncate import Truncation
 from kernel_model.mm.memory import change, copy, zap
 from kernel_model.mm.memory.change import EntryChanger
 from kernel_model.mm.memory.fault import ZERO_PFN, FaultHandler
@@ -218,8 +218,8 @@ def truncation_forgets_private_mappings(patch: Patch) -> None:
         if vma and self._words[(vma - 0xC0000000 >> 2) + 5] & 8:
             real(self, vma, first)
 
-    real = Truncation._vmtruncate_list
-    patch.setattr(Truncation, "_vmtruncate_list", vmtruncate_list)
+    real = SharedLists._unmap_list
+    patch.setattr(SharedLists, "_unmap_list", vmtruncate_list)
 
 
 def msync_looks_at_no_entry(patch: Patch) -> None:

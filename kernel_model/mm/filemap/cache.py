@@ -81,6 +81,11 @@ class PageCache:
         key = key + (key >> bits) & (1 << bits) - 1
         return int(self._statics.page_hash_table) + key * 4
 
+    @property
+    def size(self) -> int:
+        """Frames that are cached, those of swap included."""
+        return int(self._statics.page_cache_size)
+
     def find_page(self, mapping: int, index: int) -> int:
         """``__find_page_nolock()``: the frame, 0 when it is not cached."""
         words, memmap = self._words, self._memmap

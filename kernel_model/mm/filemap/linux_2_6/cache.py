@@ -51,6 +51,10 @@ class RadixPageCache(PageCache):
         """The root of an address space's tree."""
         return mapping + self._page_tree
 
+    @property
+    def size(self) -> int:
+        return int(self._statics.nr_pagecache)
+
     def find_page(self, mapping: int, index: int) -> int:
         return self.trees.lookup(mapping + self._page_tree, index)
 

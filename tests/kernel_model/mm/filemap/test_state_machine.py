@@ -111,7 +111,7 @@ FAULTS: dict[str, Patch] = {
     "a written page is not dirty": after(HostFs, "commit_write", _not_dirty),
     "a page is written to before it is read": replaced(HostFs, "prepare_write", _never_read),
     "the end of a cut page keeps its bytes": replaced(FilePages, "clear_frame", _whole_pages_only),
-    "truncate leaves the mappings": replaced(Truncation, "_vmtruncate_list", _nothing),
+    "truncate leaves the mappings": replaced(SharedLists, "unmap_from", _nothing),
     "truncate leaves the cache": replaced(Truncation, "truncate_inode_pages", _nothing),
     "truncate is not told to the file system": replaced(HostFs, "truncate", _same_size),
     "close drops dirty pages": replaced(Eviction, "__call__", _dropped_whatever_it_holds),
