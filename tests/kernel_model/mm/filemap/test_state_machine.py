@@ -11,6 +11,7 @@ from kernel_model.errors import MmucheckError
 from kernel_model.fs.hostfs import HostFs
 from kernel_model.fs.inode import Eviction
 from kernel_model.mm.filemap import FilePages, PageCache
+from kernel_model.mm.filemap.mapped_by import SharedLists
 from kernel_model.mm.filemap.nopage import FileFaults
 from kernel_model.mm.filemap.sync import MS_SYNC, MemorySync, WriteBack
 from kernel_model.mm.filemap.truncate import Truncation
