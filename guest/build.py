@@ -52,7 +52,7 @@ KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
 EVERY_VARIANT: Final = ("kernel", "slab_test")
-PROGRAMS_2_6: Final = ("slab_test",)
+PROGRAMS_2_6: Final = ("kernel", "slab_test", "structs_check")
 """The images that know the structures of 2.6."""
 PAGING_VARIANTS: Final = ("nohm", "hm", "pae")
 """The builds that differ in what all images look at. The others get :data:`EVERY_VARIANT`, the
@@ -197,7 +197,7 @@ def header_texts(directory: str) -> dict[str, str]:
         return {
             "kernel_structs.h": header.header_text(directory),
             "kernel_calls.h": kernel_functions.header_text(),
-            "mm_walk_layout.h": mm_walk_layout.header_text(),
+            "mm_walk_layout.h": mm_walk_layout.header_text(header.VARIANTS[directory].release),
             "slab_walk_layout.h": slab_walk_layout.header_text(header.VARIANTS[directory].release),
         }
     if directory == CONFORMANCE:

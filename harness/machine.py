@@ -41,6 +41,8 @@ from kernel_model.structs.header import VARIANTS
 
 GUEST_VARIANTS: Final = {Highmem.NONE: "nohm", Highmem.GB4: "hm", Highmem.GB64: "pae"}
 """Which build of the guests has this kernel's page tables."""
+RELEASE_SUFFIXES: Final = {"2.4": "", "2.6": "_2_6"}
+"""How the names of a release's builds end."""
 CONSOLE_LIMIT: Final = 16 << 20
 """Bytes of console output kept; a guest that writes more is cut off."""
 MAX_TEXT: Final = 1024
@@ -60,7 +62,7 @@ def guest_variant(config: KernelConfig) -> str:
     """The build of the guest that knows the structures of this kernel; none does: its tables."""
     abi = Abi.of(config)
     exact = (variant for variant, built in VARIANTS.items() if built == abi)
-    return next(exact, GUEST_VARIANTS[config.highmem])
+    return next(exact, GUEST_VARIANTS[config.highmem] + RELEASE_SUFFIXES[config.release])
 
 
 class GuestDied(MmucheckError):

@@ -8,18 +8,24 @@ loses no bit, and values that trade places show. Nothing here can fail.
 """
 
 import enum
+from dataclasses import dataclass
 from typing import Final
 
-from kernel_model.mm.page_flags import NAMES, ZONE_SHIFT
+from kernel_model.mm.linux_2_6.mmzone import ZONES_SHIFT
+from kernel_model.mm.page_flags import NAMES
+from kernel_model.release.constants import CONSTANTS
 from kernel_model.structs.declare import UCHAR, UINT, CType, array, struct
 from kernel_model.structs.header import checks, definition
-from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER, NR_ZONELISTS
+from kernel_model.structs.linux_2_6.mmzone import GFP_ZONETYPES
+from kernel_model.structs.mmzone import MAX_NR_ZONES, NR_ZONELISTS
 from kernel_model.structs.statics import MAX_MODELLED_NODES
 
 NOTHING: Final = 0xFFFFFFFF
 """The frame of a free list that is empty, a zonelist's place behind its end."""
 MAX_FAULTS: Final = 128
 """How many faults are reported in detail; all are counted."""
+MAX_CPUS: Final = 8
+"""CPUs whose lists are walked."""
 ZONE_NAME_BYTES: Final = 8
 ZONELIST_PLACES: Final = MAX_NR_ZONES + 1
 
@@ -52,7 +58,15 @@ class WalkFault(enum.IntEnum):
     FREE_PAGES = 12
     """``free_pages`` is not the number of frames on the lists."""
     ZONE_BITS = 13
-    """The top byte of a frame's flags is not the number of its zone."""
+    """The top bits of a frame's flags are not the number of its zone."""
+    NR_FREE = 14
+    """``nr_free`` is not the number of blocks on the list."""
+    ORDER_MARK = 15
+    """A free block does not say its order, or a frame inside of it says one."""
+    CPU_LIST = 16
+    """A list of a CPU is none, or has another number of frames than its ``count``."""
+    CPU_FRAME = 17
+    """A frame on the list of a CPU has a user, or flags that no free frame has."""
 
 
 MM_WALK_FAULT: Final = struct(
@@ -64,69 +78,99 @@ MM_WALK_ORDER: Final = struct(
     "struct mm_walk_order",
     [("blocks", UINT), ("first_pfn", UINT), ("list_sum", UINT), ("map_sum", UINT)],
 )
+"""``map_sum`` is of the pair bits; in 2.6 it is ``nr_free``."""
 
-MM_WALK_ZONE: Final = struct(
-    "struct mm_walk_zone",
-    [
-        ("name", array(UCHAR, ZONE_NAME_BYTES)),
-        ("size", UINT),
-        ("start_pfn", UINT),
-        ("free_pages", UINT),
-        ("listed_pages", UINT),
-        ("reserved", UINT),
-        ("in_use", UINT),
-        ("flags_sum", UINT),
-        ("count_sum", UINT),
-        ("orders", array(MM_WALK_ORDER, MAX_ORDER)),
-    ],
-)
-
-MM_WALK_NODE: Final = struct(
-    "struct mm_walk_node",
-    [
-        ("id", UINT),
-        ("start_pfn", UINT),
-        ("size", UINT),
-        ("zonelists", array(UINT, NR_ZONELISTS * ZONELIST_PLACES)),
-        ("zones", array(MM_WALK_ZONE, MAX_NR_ZONES)),
-    ],
-)
-
-MM_WALK: Final = struct(
-    "struct mm_walk",
-    [
-        ("statics_bytes", UINT),
-        ("nr_faults", UINT),
-        ("faults", array(MM_WALK_FAULT, MAX_FAULTS)),
-        ("free_pages", UINT),
-        ("nr_nodes", UINT),
-        ("nodes", array(MM_WALK_NODE, MAX_MODELLED_NODES)),
-    ],
-)
-"""``zonelists`` and ``mm_walk_fault.zone`` hold numbers of ``zone_table``."""
-
-_STRUCTS: Final[tuple[CType, ...]] = (
-    *(MM_WALK_FAULT, MM_WALK_ORDER, MM_WALK_ZONE, MM_WALK_NODE, MM_WALK),
-)
+MM_WALK_CPU_LIST: Final = struct("struct mm_walk_cpu_list", [("count", UINT), ("list_sum", UINT)])
 
 
-def header_text() -> str:
+@dataclass(frozen=True, slots=True)
+class WalkShape:
+    """What a walk through a kernel of one release meets."""
+
+    orders: int
+    zonelists: int
+    zones_per_node: int
+    """How far the numbers of one zone in two nodes are apart."""
+    cpu_lists: int
+    """Lists of free frames that CPUs may have in a zone: hot and cold ones."""
+
+
+SHAPES: Final = {
+    "2.4": WalkShape(CONSTANTS["2.4"].max_order, NR_ZONELISTS, MAX_NR_ZONES, 0),
+    "2.6": WalkShape(CONSTANTS["2.6"].max_order, GFP_ZONETYPES, 1 << ZONES_SHIFT, 2 * MAX_CPUS),
+}
+
+
+def _structs(release: str) -> tuple[CType, ...]:
+    """The structures of a report, each after its parts."""
+    shape = SHAPES[release]
+    lists = [("cpu_lists", array(MM_WALK_CPU_LIST, shape.cpu_lists))] if shape.cpu_lists else []
+    zone = struct(
+        "struct mm_walk_zone",
+        [
+            ("name", array(UCHAR, ZONE_NAME_BYTES)),
+            ("size", UINT),
+            ("start_pfn", UINT),
+            ("free_pages", UINT),
+            ("listed_pages", UINT),
+            ("reserved", UINT),
+            ("in_use", UINT),
+            ("flags_sum", UINT),
+            ("count_sum", UINT),
+            ("orders", array(MM_WALK_ORDER, shape.orders)),
+            *lists,
+        ],
+    )
+    node = struct(
+        "struct mm_walk_node",
+        [
+            ("id", UINT),
+            ("start_pfn", UINT),
+            ("size", UINT),
+            ("zonelists", array(UINT, shape.zonelists * ZONELIST_PLACES)),
+            ("zones", array(zone, MAX_NR_ZONES)),
+        ],
+    )
+    walk = struct(
+        "struct mm_walk",
+        [
+            ("statics_bytes", UINT),
+            ("nr_faults", UINT),
+            ("faults", array(MM_WALK_FAULT, MAX_FAULTS)),
+            ("free_pages", UINT),
+            ("nr_nodes", UINT),
+            ("nodes", array(node, MAX_MODELLED_NODES)),
+        ],
+    )
+    parts = (MM_WALK_FAULT, MM_WALK_ORDER)
+    return (*parts, *((MM_WALK_CPU_LIST,) if lists else ()), zone, node, walk)
+
+
+MM_WALKS: Final = {release: _structs(release)[-1] for release in SHAPES}
+"""``struct mm_walk`` of each release. ``zonelists`` and ``mm_walk_fault.zone`` hold numbers of
+``zone_table``."""
+
+
+def header_text(release: str = "2.4") -> str:
     """The C header ``mm_walk_layout.h``."""
+    shape, flags = SHAPES[release], CONSTANTS[release].page_flags
     constants = {
-        "MAX_ORDER": MAX_ORDER,
+        "MAX_ORDER": shape.orders,
         "MAX_NR_ZONES": MAX_NR_ZONES,
-        "NR_ZONELISTS": NR_ZONELISTS,
+        "ZONES_PER_NODE": shape.zones_per_node,
+        "NR_ZONELISTS": shape.zonelists,
         "ZONELIST_PLACES": ZONELIST_PLACES,
-        "ZONE_SHIFT": ZONE_SHIFT,
+        "ZONE_SHIFT": flags.zone_shift,
         "NOTHING": f"{NOTHING:#x}u",
     }
-    constants |= {name: bit for bit, name in NAMES.items()}
+    named = NAMES if release == "2.4" else flags.names()
+    constants |= {f"PG_{name[3:].upper()}": bit for bit, name in named.items()}
     constants |= {f"WALK_{fault.name}": fault.value for fault in WalkFault}
     lines = [
         "/* SPDX-License-Identifier: GPL-2.0-or-later */",
         "/* Made from harness/mm_walk_layout.py. */",
         "#pragma once",
         *(f"#define {name} {value}" for name, value in constants.items()),
-        *(f"\n{definition(kind)}{checks(kind)}" for kind in _STRUCTS),
+        *(f"\n{definition(kind)}{checks(kind)}" for kind in _structs(release)),
     ]
     return "\n".join(lines)

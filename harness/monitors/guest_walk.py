@@ -7,6 +7,7 @@ model: :mod:`harness.monitors.walk_report`.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -14,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.machine import Machine
-from harness.mm_walk_layout import MM_WALK, NOTHING, ZONELIST_PLACES, WalkFault
+from harness.mm_walk_layout import MM_WALKS, NOTHING, SHAPES, ZONELIST_PLACES, WalkFault
 from harness.monitors.walk_report import Finding, GuestWalk, weighted_sum
-from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
+from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.kernel import Kernel
+from kernel_model.mm.linux_2_6.mmzone import Zone26
 from kernel_model.mm.mmzone import ZONE_NAMES, Zone
-from kernel_model.mm.page_flags import PG_RESERVED
-from kernel_model.structs.mmzone import MAX_NR_ZONES, MAX_ORDER, NR_ZONELISTS
+from kernel_model.structs.mmzone import MAX_NR_ZONES
 from kernel_model.structs.statics import MAX_MODELLED_NODES
 
 __all__ = ["Finding", "check", "model_walk", "run_walk"]
@@ -28,25 +29,26 @@ __all__ = ["Finding", "check", "model_walk", "run_walk"]
 
 def check(machine: Machine) -> list[Finding]:
     """Let the guest walk and compare; the guest's complaints come first."""
-    return _WALK.check(machine)
+    return _walk(machine).check(machine)
 
 
 def run_walk(machine: Machine) -> Any:
     """Run ``walk_mm()``; returns a copy of its ``struct mm_walk``."""
-    return _WALK.run(machine)
+    return _walk(machine).run(machine)
 
 
-def _zone_place(number: int) -> str:
+def _zone_place(number: int, zones_per_node: int) -> str:
     if number == NOTHING:
         return "pgdat_list"
-    return f"node {number // MAX_NR_ZONES}, zone {ZONE_NAMES[number % MAX_NR_ZONES]}"
+    node, zone = divmod(number, zones_per_node)
+    return f"node {node}, zone {ZONE_NAMES[zone] if zone < MAX_NR_ZONES else number}"
 
 
-def _complaint(_report: Any, entry: Any) -> Finding:
+def _complaint(zones_per_node: int, _report: Any, entry: Any) -> Finding:
     fault = WalkFault(entry.kind)
     frame = "" if entry.pfn == NOTHING else f", frame {entry.pfn:#x}"
     what = f"{fault.name.lower().replace('_', ' ')}, order {entry.order}{frame}"
-    return Finding(_zone_place(entry.zone), f"the guest finds: {what}", fault)
+    return Finding(_zone_place(entry.zone, zones_per_node), f"the guest finds: {what}", fault)
 
 
 # -- the model's view ----------------------------------------------------------------------
@@ -54,14 +56,14 @@ def _complaint(_report: Any, entry: Any) -> Finding:
 
 def model_walk(kernel: Kernel) -> Any:
     """A ``struct mm_walk`` as the model would fill it."""
-    result = MM_WALK.ctype()
-    structs = kernel.image.structs
+    result = MM_WALKS[kernel.config.release].ctype()
+    structs, names = kernel.image.structs, kernel.image.constants.fields
     result.statics_bytes = structs.kernel_statics.size
     for pgdat in _nodes(kernel):
         slot, node = result.nodes[result.nr_nodes], kernel.image.at(structs.pg_data_t, pgdat)
         result.nr_nodes += 1
-        slot.id, slot.size = node.node_id, node.node_size
-        slot.start_pfn = node.node_start_paddr >> PAGE_SHIFT
+        slot.id, slot.size = node.node_id, getattr(node, names.node_size)
+        slot.start_pfn = getattr(node, names.node_start) >> names.node_start_shift
         for index in range(MAX_NR_ZONES):
             zone = Zone(kernel.image, pgdat + index * structs.zone_t.size)
             name = ZONE_NAMES[index].encode()
@@ -69,7 +71,7 @@ def model_walk(kernel: Kernel) -> Any:
             if zone.size:
                 _describe_zone(kernel, zone, slot.zones[index])
                 result.free_pages += zone.free_pages
-        for number in range(NR_ZONELISTS):
+        for number in range(SHAPES[kernel.config.release].zonelists):
             for place, chosen in enumerate(_zonelist(kernel, node, number)):
                 slot.zonelists[number * ZONELIST_PLACES + place] = chosen
     return result
@@ -82,7 +84,8 @@ def _nodes(kernel: Kernel) -> Iterator[int]:
         if not pgdat or not kernel.ram.contains(virt_to_phys(pgdat), kind.size):
             return
         yield pgdat
-        pgdat = int(kernel.image.at(kind, pgdat).node_next)
+        node = kernel.image.at(kind, pgdat)
+        pgdat = int(getattr(node, kernel.image.constants.fields.node_next))
 
 
 def _zonelist(kernel: Kernel, node: Any, number: int) -> list[int]:
@@ -100,16 +103,36 @@ def _describe_zone(kernel: Kernel, zone: Zone, result: Any) -> None:
     result.free_pages = zone.free_pages
     rows = memmap.rows(memmap.page(zone.start_pfn), zone.size)
     flags, counts = rows[:, memmap.flags_word], rows[:, memmap.count_word]
+    unused = kernel.image.constants.unused_count
+    counts = counts - np.uint32(unused)
     result.flags_sum, result.count_sum = weighted_sum(flags), weighted_sum(counts)
-    result.reserved = np.count_nonzero(flags >> PG_RESERVED & 1)
+    result.reserved = np.count_nonzero(flags >> kernel.image.constants.page_flags.reserved & 1)
     result.in_use = np.count_nonzero(counts)
-    for order in range(MAX_ORDER):
+    orders = kernel.image.constants.max_order
+    for order in range(orders):
         pfns, slot = _listed(kernel, zone, order), result.orders[order]
         slot.blocks, slot.list_sum = len(pfns), weighted_sum(pfns)
         slot.first_pfn = pfns[0] if pfns else NOTHING
         result.listed_pages += len(pfns) << order
-        if order < MAX_ORDER - 1:
+        if not kernel.image.constants.has_bitmaps:
+            slot.map_sum = zone.view.free_area[order].nr_free
+        elif order < orders - 1:
             slot.map_sum = weighted_sum(_bitmap(zone, order))
+    if SHAPES[kernel.config.release].cpu_lists:
+        _describe_cpu_lists(kernel, zone, result)
+
+
+def _describe_cpu_lists(kernel: Kernel, zone: Zone, result: Any) -> None:
+    """The lists of single free frames that CPUs keep; up to where a broken one leaves RAM."""
+    pagesets = Zone26(kernel.image, zone.vaddr).pagesets
+    lists = [pcp for hot_and_cold in pagesets for pcp in hot_and_cold]
+    for pcp, slot in zip(lists, result.cpu_lists, strict=False):
+        slot.count = pcp.count
+        try:
+            pages = list(islice(pcp.pages(), pcp.count))
+        except (IndexError, ValueError):
+            continue
+        slot.list_sum = weighted_sum([kernel.allocator.memmap.pfn(page) for page in pages])
 
 
 def _listed(kernel: Kernel, zone: Zone, order: int) -> list[int]:
@@ -130,4 +153,14 @@ def _bitmap(zone: Zone, order: int) -> npt.NDArray[np.uint32]:
     return np.frombuffer(zone.bitmap(order).read(0, pairs).to_bytes(words * 4, "little"), "<u4")
 
 
-_WALK: Final = GuestWalk("walk_mm", MM_WALK, _complaint, model_walk)
+_WALKS: Final = {
+    release: GuestWalk(
+        "walk_mm", MM_WALKS[release], partial(_complaint, shape.zones_per_node), model_walk
+    )
+    for release, shape in SHAPES.items()
+}
+
+
+def _walk(machine: Machine) -> GuestWalk:
+    """The walk through a kernel of the machine's release."""
+    return _WALKS[machine.kernel.config.release]

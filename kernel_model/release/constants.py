@@ -113,6 +113,9 @@ class FieldNames:
     """Links the nodes of ``pgdat_list``."""
     node_size: str = "node_size"
     """Frames of a node, holes included."""
+    node_start: str = "node_start_paddr"
+    """Where a node begins, and by how many bits that must be shifted to be a PFN."""
+    node_start_shift: int = 12
     zone_size: str = "size"
     """Frames of a zone, holes included."""
     zone_present: str = "size"
@@ -132,6 +135,8 @@ class Constants:
     """All of them, for one release."""
 
     fields: FieldNames
+    unused_count: int
+    """What stands in the count of a frame without users."""
     has_bitmaps: bool
     """Whether a bit for each pair of buddies says how they stand."""
     max_order: int
@@ -142,6 +147,7 @@ class Constants:
 
 LINUX_2_4: Final = Constants(
     fields=FieldNames(),
+    unused_count=0,
     has_bitmaps=True,
     max_order=10,
     gfp=Gfp(highio=0x80, fs=0x100, kernel_is_high=True),
@@ -153,6 +159,8 @@ LINUX_2_6: Final = Constants(
     fields=FieldNames(
         node_next="pgdat_next",
         node_size="node_spanned_pages",
+        node_start="node_start_pfn",
+        node_start_shift=0,
         zone_size="spanned_pages",
         zone_present="present_pages",
         zone_start="zone_start_pfn",
@@ -161,6 +169,7 @@ LINUX_2_6: Final = Constants(
         page_count="_count",
         page_private="private",
     ),
+    unused_count=0xFFFFFFFF,
     has_bitmaps=False,
     max_order=11,
     gfp=Gfp(

@@ -21,6 +21,8 @@ VARIANTS: Final[dict[str, Abi]] = {
     "smp": Abi(smp=True, spinlock_bytes=4, nr_cpus=2),
     "debug": Abi(debug_slab=True),
     "nohm_2_6": Abi(release="2.6"),
+    "hm_2_6": Abi(release="2.6", highmem=True),
+    "pae_2_6": Abi(release="2.6", highmem=True, pae=True),
     "smp_2_6": Abi(release="2.6", smp=True, spinlock_bytes=4, nr_cpus=2),
     "debug_2_6": Abi(release="2.6", debug_slab=True),
 }
