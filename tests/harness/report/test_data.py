@@ -15,6 +15,7 @@ import pytest
 from harness.machine import Machine
 from harness.monitors.frames import FrameLedger
 from harness.monitors.guest_walk import run_walk
+from harness.monitors.slabs import LISTS
 from harness.report import buddy, frames, page_tables, slabs, zones
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.kernel import Kernel
@@ -216,6 +217,13 @@ def test_physical_memory_of_both_releases(release: str) -> None:
     assert uses["free"] == sum(zone["free"] for zone in shown) + sum(filter(None, kept))
     assert sum(uses.values()) == 64 * MIB // PAGE
     assert zones.gather(machine)["page_bytes"] == {"2.4": 44, "2.6": 32}[release]
+    found = slabs.gather(machine)
+    assert found["complaint"] == ""
+    for cache in found["caches"]:
+        assert sum(cache["colours"]["slabs"].values()) == cache["slabs"]
+        assert sum(cache[kept_in] for kept_in in LISTS) == cache["slabs"]
+    said = PROC_FILES["slabinfo"].text(kernel)
+    assert all(f"\n{cache['name']} " in said for cache in found["caches"])
 
 
 CONFIGS = {
