@@ -37,28 +37,29 @@ class Adjuster:
 
     # -- moving edges --------------------------------------------------------------------------
 
-    def vma_adjust(self, vma: int, start: int, end: int, pgoff: int, insert: int = 0) -> None:
+    def vma_adjust(self, vma: int, start: int, end: int, pgoff: int) -> None:
         """Give a VMA new edges, and the VMA behind it those that follow from them.
 
-        ``insert`` is a part that was cut off it and is linked now. A VMA may grow over two others.
+        A VMA may grow over two others.
         """
-        area = self._areas.vma(vma)
-        while True:
+        area, reached = self._areas.vma(vma), 0
+        while reached != end:
             following = area.vm_next
-            effect = self._effect(vma, following, end) if not insert else Effect()
+            effect = self._effect(vma, following, end)
             reached = self._areas.vma(following).vm_end if effect.removes else end
-            if insert and area.vm_file:
-                self._areas.vma(insert).vm_truncate_count = area.vm_truncate_count
-                self._mappings.link(insert)
             self._import_anon_vma(vma, following, effect)
             self._move_edges(vma, following, start, reached, pgoff, effect.shift)
-            if insert:
-                self._links.insert_part(area.vm_mm, insert)
-            if not effect.removes:
-                return
-            self._remove(vma, following)
-            if reached == end:
-                return
+            if effect.removes:
+                self._remove(vma, following)
+
+    def _split_off(self, vma: int, start: int, end: int, pgoff: int, part: int) -> None:
+        """``vma_adjust()`` with ``insert``: a VMA keeps what ``part`` does not take, and that is
+        linked."""
+        area = self._areas.vma(vma)
+        self._areas.vma(part).vm_truncate_count = area.vm_truncate_count
+        self._mappings.link(part)
+        self._move_edges(vma, 0, start, end, pgoff, 0)
+        self._links.insert_part(area.vm_mm, part)
 
     def _effect(self, vma: int, following: int, end: int) -> Effect:
         if not following:
@@ -131,9 +132,9 @@ class Adjuster:
             part.vm_pgoff += pages
         self._areas.share_file(new)
         if new_below:
-            self.vma_adjust(vma, addr, area.vm_end, area.vm_pgoff + pages, new)
+            self._split_off(vma, addr, area.vm_end, area.vm_pgoff + pages, new)
         else:
-            self.vma_adjust(vma, area.vm_start, addr, area.vm_pgoff, new)
+            self._split_off(vma, area.vm_start, addr, area.vm_pgoff, new)
         return 0
 
     def isolate(self, vma: int, start: int, end: int) -> int:
