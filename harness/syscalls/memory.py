@@ -115,6 +115,12 @@ def sys_mincore(task: Caller, start: int, length: int, vector: int) -> Call:
     return error
 
 
+def sys_remap_file_pages(
+    task: Caller, start: int, size: int, prot: int, pgoff: int, flags: int
+) -> int:
+    return task.system.kernel.spaces.sys_remap_file_pages(start, size, prot, pgoff, flags)
+
+
 MEMORY_CALLS: Final[dict[int, Callable[..., Any]]] = {
     45: sys_brk,
     90: sys_mmap,
@@ -129,4 +135,5 @@ MEMORY_CALLS: Final[dict[int, Callable[..., Any]]] = {
     192: sys_mmap2,
     218: sys_mincore,
     219: sys_madvise,
+    257: sys_remap_file_pages,
 }

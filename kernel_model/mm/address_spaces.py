@@ -13,6 +13,7 @@ and nobody else runs here, so they are only laid out.
 
 from collections.abc import Callable
 
+from kernel_model.errno import ENOSYS
 from kernel_model.mm.advise import Advise
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.brk import Brk
@@ -21,6 +22,14 @@ from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.mm.mmap.stack import Stacks
 from kernel_model.mm.mprotect import Mprotect
 from kernel_model.mm.mremap import Mremap
+
+RemapFilePages = Callable[[int, int, int, int, int], int]
+"""``sys_remap_file_pages(start, size, prot, pgoff, flags)``."""
+
+
+def no_such_call(start: int, size: int, prot: int, pgoff: int, flags: int) -> int:
+    """Pages in any order came with 2.6."""
+    return -ENOSYS
 
 
 class AddressSpaces:
@@ -36,6 +45,7 @@ class AddressSpaces:
         mremap: Mremap,
         mlock: Mlock,
         exit_mmap: Callable[[int], None],
+        remap_file_pages: RemapFilePages = no_such_call,
     ) -> None:
         self.parts = parts
         self.files = parts.areas.files
@@ -66,5 +76,6 @@ class AddressSpaces:
         self.sys_mlockall = mlock.sys_mlockall
         self.sys_munlockall = mlock.sys_munlockall
         self.advise = Advise(parts)
+        self.sys_remap_file_pages = remap_file_pages
         self.exit_mmap = exit_mmap
         self.vm_enough_memory = parts.limits.vm_enough_memory

@@ -8,7 +8,7 @@ linking (:mod:`~kernel_model.mm.mmap.link`), the VMAs of a file
 (:mod:`~kernel_model.mm.mmap.brk`), the stack (:mod:`~kernel_model.mm.mmap.stack`), limits
 (:mod:`~kernel_model.mm.mmap.limits`), counters (:mod:`~kernel_model.mm.mmap.accounting`). What a
 release has of its own, merging, cutting, the end of an address space among it, stands in
-:mod:`~kernel_model.mm.mmap.linux_2_4` and :mod:`~kernel_model.mm.mmap.linux_2_6`, which put all of it
-together. They meet the page tables in :class:`~kernel_model.mm.mmap.pages.PageOperations`, and each
-other in :class:`~kernel_model.mm.mmap.parts.VmaParts`.
+:mod:`~kernel_model.mm.mmap.linux_2_4` and :mod:`~kernel_model.mm.mmap.linux_2_6`, which put all of
+it together. They meet the page tables in :class:`~kernel_model.mm.mmap.pages.PageOperations`, and
+each other in :class:`~kernel_model.mm.mmap.parts.VmaParts`.
 """

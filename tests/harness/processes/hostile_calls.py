@@ -40,7 +40,7 @@ LENGTHS: Final = (
     *(0, 1, 4095, 4096, 4097, 8192, 0x10000, 0x100000, 0x1000000, 0x40000000, 0x7FFFFFFF),
     *(0x80000000, 0xBFFFF000, 0xC0000000, 0xFFFFE000, 0xFFFFF000, 0xFFFFF001, 0xFFFFFFFF),
 )
-MEMORY: Final = frozenset({45, 90, 91, 125, 144, 150, 151, 152, 153, 163, 192, 218, 219})
+MEMORY: Final = frozenset({45, 90, 91, 125, 144, 150, 151, 152, 153, 163, 192, 218, 219, 257})
 CHILDREN: Final = frozenset({2, 120, 190})
 ENDS: Final = frozenset({1, 11, 119, 173, 252})
 """Calls that nothing comes after, as a rule: exit, execve, the returns from signals."""

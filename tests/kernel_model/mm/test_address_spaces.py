@@ -19,6 +19,7 @@ from harness.replay import vma_2_4, vma_2_6
 from harness.replay.vma import VmaMachine
 from kernel_model.errors import KernelBug
 from kernel_model.fork import Fork
+from kernel_model.mm.address_spaces import RemapFilePages
 from kernel_model.mm.mlock import Mlock
 from kernel_model.mm.mmap.accounting import Accounting
 from kernel_model.mm.mmap.areas import Areas, VmArea
@@ -29,7 +30,6 @@ from kernel_model.mm.mmap.linux_2_4.split import FlagSplitter
 from kernel_model.mm.mmap.linux_2_4.unmapped_area import FirstFit
 from kernel_model.mm.mmap.linux_2_6.accounting import DetailedAccounting
 from kernel_model.mm.mmap.linux_2_6.limits import CommittedMemory
-from kernel_model.mm.mmap.linux_2_6.map import RemapFilePages
 from kernel_model.mm.mmap.linux_2_6.mappings import MappingTrees
 from kernel_model.mm.mmap.linux_2_6.mprotect import MergingMprotect
 from kernel_model.mm.mmap.linux_2_6.remap import FileRemapper

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from kernel_model.fs.file_table import Files, ObjectCaches
 from kernel_model.image import KernelImage
 from kernel_model.mm import address_spaces
+from kernel_model.mm.address_spaces import RemapFilePages
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.linux_2_6.accounting import DetailedAccounting
 from kernel_model.mm.mmap.linux_2_6.adjust import Adjuster
 from kernel_model.mm.mmap.linux_2_6.find import LastKnownFinder
 from kernel_model.mm.mmap.linux_2_6.limits import CommittedMemory
 from kernel_model.mm.mmap.linux_2_6.link import RefusingLinks
-from kernel_model.mm.mmap.linux_2_6.map import PopulatingMapper, RemapFilePages, UserSpaceBrk
+from kernel_model.mm.mmap.linux_2_6.map import PopulatingMapper, UserSpaceBrk
 from kernel_model.mm.mmap.linux_2_6.mappings import MappingTrees
 from kernel_model.mm.mmap.linux_2_6.merge import OffsetMerging
 from kernel_model.mm.mmap.linux_2_6.mlock import UnprivilegedMlock
@@ -74,9 +75,9 @@ class AddressSpaces(address_spaces.AddressSpaces):
             pages=pages,
         )
         remapper = FileRemapper(areas, finder, self.mappings)
-        self.sys_remap_file_pages = remap_file_pages or remapper.sys_remap_file_pages
+        remap = remap_file_pages or remapper.sys_remap_file_pages
         self.arch_pick_mmap_layout = unmapped.arch_pick_mmap_layout
-        mapper = PopulatingMapper(parts, limits, self.sys_remap_file_pages)
+        mapper = PopulatingMapper(parts, limits, remap)
         super().__init__(
             parts,
             mapper=mapper,
@@ -85,4 +86,5 @@ class AddressSpaces(address_spaces.AddressSpaces):
             mremap=VmaFirstMremap(parts, adjuster),
             mlock=UnprivilegedMlock(parts),
             exit_mmap=unmapper.exit_mmap,
+            remap_file_pages=remap,
         )

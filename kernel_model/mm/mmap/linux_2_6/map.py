@@ -5,19 +5,15 @@ Models linux-2.6.11 ``mm/mmap.c: do_mmap_pgoff()``, ``sys_brk()``, ``do_brk()`` 
 from 2.4 (book 4.8): ``MAP_LOCKED`` and ``MAP_POPULATE``; a heap stays in user space.
 """
 
-from collections.abc import Callable
-
 from kernel_model.arch_i386.page import TASK_SIZE, page_align
 from kernel_model.errno import EINVAL, EPERM
+from kernel_model.mm.address_spaces import RemapFilePages
 from kernel_model.mm.mmap.brk import Brk
 from kernel_model.mm.mmap.linux_2_6.limits import CommittedMemory
 from kernel_model.mm.mmap.map import Mapper, calc_vm_flags
 from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.structs.mm import VM_LOCKED
 from kernel_model.structs.mman import MAP_LOCKED, MAP_NONBLOCK, MAP_POPULATE
-
-RemapFilePages = Callable[[int, int, int, int, int], int]
-"""``sys_remap_file_pages(start, size, prot, pgoff, flags)``."""
 
 
 class PopulatingMapper(Mapper):
