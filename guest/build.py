@@ -61,6 +61,7 @@ images that walk structures."""
 USER_SOURCES: Final = ("user/crt0.S", "user/syscalls.c")
 USER_PROGRAMS: Final = (
     "access",
+    "any_order",
     "event_files",
     "futexes",
     "greedy",
