@@ -26,7 +26,7 @@ def replay(
 
     **Examples**
 
-    - `mmucheck replay tests/data/linux-2.4.22/bootmem_64M.json.gz`
+    - `mmucheck replay tests/data/linux-2.4.22/bootmem_128MB.json.gz`
     - `mmucheck replay --json replay.json traces/*.json`
     """
     output = Output(json)

@@ -4,6 +4,7 @@
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from harness.guests import guest_names, guest_or_file, guest_path
 from kernel_model.config import CPU_MODELS
 from kernel_model.errors import BadInput
 
+ROOT = Path(__file__).parents[2]
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9]")
 STATUSES = ("0:", "1:", "2:", "70:", "130:", "128 + n", "124")
 
@@ -36,7 +38,7 @@ def mmucheck(*arguments: str, shell: str = "", **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env=plain | environment,
     ).stdout
 
@@ -81,6 +83,35 @@ def test_flags_name_no_value() -> None:
     assert "<bool>" not in text
 
 
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+EXAMPLES = [
+    (command, example)
+    for command in COMMANDS.values()
+    for example in re.findall(r"^ *- `mmucheck ([^`]+)`", command.callback.__doc__, re.MULTILINE)
+]
+
+
+def test_every_command_has_an_example() -> None:
+    assert {command.name for command, _ in EXAMPLES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "example"), EXAMPLES, ids=[text for _, text in EXAMPLES])
+def test_each_example_of_the_help_can_be_typed(
+    command: typer.core.TyperCommand, example: str
+) -> None:
+    """Its options exist and take such values, and what it says lies in the clone does."""
+    words = shlex.split(example.partition(" | python")[0])
+    assert words[0] == command.name
+    command.make_context(command.name, words[1:])
+    named = [word for word in words if word.startswith("tests/")]
+    assert all((ROOT / word).exists() for word in named), named
+
+
+def test_an_example_with_a_wrong_option_would_be_seen() -> None:
+    with pytest.raises(typer.TyperException):
+        COMMANDS["diff"].make_context("diff", ["--exhaustively"])
+
+
 # -- completion -----------------------------------------------------------------------------------
 
 
@@ -108,9 +139,8 @@ def test_a_shell_is_offered_values() -> None:
 def test_each_value_is_offered_where_it_belongs(
     command: str, parameter: str, typed: str, offers: list[str]
 ) -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    known = {each.name: each for each in commands[command].params}
-    context = typer.Context(commands[command])
+    known = {each.name: each for each in COMMANDS[command].params}
+    context = typer.Context(COMMANDS[command])
     found = [offer.value for offer in known[parameter].shell_complete(context, typed)]
     assert found[: len(offers)] == offers
 
