@@ -34,6 +34,8 @@ _NEEDED: Final = {
     "qemu": lambda: shutil.which("qemu-system-i386"),
 }
 """What a machine may lack. A command with such a word is passed over there."""
+_LONG: Final = ("mmucheck conform --cpu unicorn --cpu qemu",)
+"""Commands that take many seconds."""
 _BLOCKS: Final = FencedCodeBlockLexer(r"[^\n]*", mapping={"language": "info", "source": "source"})
 _TITLE: Final = re.compile(r'title="([^"]+)"')
 _DOCTEST: Final = DocTestStringParser(DocTestEvaluator(doctest.ELLIPSIS))
@@ -41,10 +43,11 @@ _PYTHON: Final = PythonEvaluator()
 
 
 class Page:
-    """One page; its examples run in ``folder``, and can run once."""
+    """One page; its examples run in ``folder``, and can run once. Long ones only if ``patient``."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
+    def __init__(self, path: Path, folder: Path, *, patient: bool = False) -> None:
         self.folder = folder
+        self.patient = patient
         for name in ("guest", "tests"):
             (folder / name).symlink_to(ROOT / name)
         if busybox := available().get("busybox"):
@@ -93,6 +96,8 @@ class Page:
         said = []
         for command in commands(example.parsed):
             if any(word in command.text and not here() for word, here in _NEEDED.items()):
+                continue
+            if command.text in _LONG and not self.patient:
                 continue
             ended = run(command.text, self.folder, self.status)
             self.status = ended.status

@@ -20,6 +20,11 @@ def test_examples_do_what_the_page_says(path: Path, tmp_path: Path) -> None:
         pytest.fail("\n\n".join(failures), pytrace=False)
 
 
+@pytest.mark.slow
+def test_long_examples_do_so_too(tmp_path: Path) -> None:
+    assert Page(ROOT / "README.md", tmp_path, patient=True).failures() == []
+
+
 @pytest.mark.parametrize(
     ("block", "said"),
     [

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The site builds strictly, needs no network, and lists every page."""
+"""The site builds strictly, needs no network, and can be searched.
+
+``make docs`` builds it too, and fails likewise: so these may take their time.
+"""
 
 import importlib.util
 import os
@@ -18,7 +21,7 @@ TOOLS = ("mkdocs", "material", "mkdocstrings")
 missing = [name for name in TOOLS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.skipif(bool(missing), reason=f"no {', '.join(missing)}: make docs installs them"),
-    pytest.mark.xdist_group("site"),
+    pytest.mark.slow,
 ]
 REMOTE = re.compile(
     r"""(?:<(?:script|img|iframe)[^>]*\ssrc|<link[^>]*\shref)=["']?(?:https?:)?//"""
