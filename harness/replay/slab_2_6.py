@@ -21,7 +21,7 @@ from kernel_model.mm.slab.cache import kmem_cache_estimate
 from kernel_model.mm.slab.create import Limits
 from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN
 from kernel_model.mm.slab.linux_2_6 import Slab26
-from kernel_model.mm.slab.linux_2_6.constants import HZ, LINUX_2_6
+from kernel_model.mm.slab.linux_2_6.constants import INITIAL_JIFFIES, LINUX_2_6
 from kernel_model.mm.slab.linux_2_6.create import Request, debug_flags, request
 from kernel_model.mm.slab.objects import PageSource
 from kernel_model.proc.slabinfo import slabinfo
@@ -80,7 +80,7 @@ class SlabMachine:
 
     def __init__(self, config: KernelConfig, pages: PageSource, online: int = 1) -> None:
         self.image = KernelImage(config)
-        self.image.statics.jiffies = -300 * HZ
+        self.image.statics.jiffies = INITIAL_JIFFIES
         self.image.statics.num_physpages = self.image.ram.size >> PAGE_SHIFT
         self.frames = Frames(self.image)
         self.slab = Slab26(self.image, self.frames, pages, online)

@@ -45,6 +45,7 @@ from kernel_model.mm.rmap.one_pte import PteUnmapper
 from kernel_model.mm.rmap.pte_chain import PteChains
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_6 import Slab26
+from kernel_model.mm.slab.linux_2_6.constants import INITIAL_JIFFIES
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.swapops import file_ptes
 from kernel_model.mm.vmalloc import VmallocRange
@@ -81,6 +82,7 @@ class Linux26(Linux24):
 
     def slab(self, kernel: "Kernel") -> Slab:
         allocator, online = kernel.allocator, kernel.config.nr_cpus
+        kernel.statics.jiffies = INITIAL_JIFFIES
         slab = Slab26(kernel.image, allocator.memmap, allocator, online)
         slab.start(int(kernel.statics.num_physpages))
         return slab

@@ -41,6 +41,8 @@ BUFCTL_FREE: Final = 0xFFFE
 BATCHREFILL_LIMIT: Final = 16
 """So many objects at most go into an array that was not used of late."""
 HZ: Final = 1000
+INITIAL_JIFFIES: Final = -300 * HZ & 0xFFFFFFFF
+"""Five minutes before they wrap, so that who compares them wrongly is found."""
 REAPTIMEOUT_CPUC: Final = 2 * HZ
 REAPTIMEOUT_LIST3: Final = 4 * HZ
 
