@@ -285,14 +285,14 @@ def test_other_builds_leave_nothing_either(build: str) -> None:
 def a_move_is_not_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     real = EntryChanger._move_one_page
 
-    def move(self: Any, pgd: int, source: int, src_pte: int, to: int) -> bool:
-        return to < source or real(self, pgd, source, src_pte, to)
+    def move(self: Any, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
+        return to < source or real(self, mm, pgd, source, src_pte, to)
 
     monkeypatch.setattr(EntryChanger, "_move_one_page", move)
 
 
 def the_file_page_keeps_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    def early_copy(self: Any, page: int) -> int:
+    def early_copy(self: Any, vma: int, page: int) -> int:
         copy = self._allocator.alloc_page(GFP_HIGHUSER, "user page")
         if copy:
             self.copy_user_highpage(copy, page)

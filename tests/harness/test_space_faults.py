@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
-from kernel_model.mm.memory.zap import Zapper
 
 from kernel_model.arch_i386 import fault as page_faults
 from kernel_model.arch_i386.mmu_context import MmuContext
@@ -23,9 +22,11 @@ from kernel_model.mm.filemap.mapped_by import SharedLists
 from kernel_model.mm.filemap.nopage import FileFaults
 from kernel_model.mm.filemap.pages import FilePages
 from kernel_model.mm.filemap.sync import MemorySync
-from kernel_model.mm.memory import change, copy, zap
+from kernel_model.mm.memory import change, copy
 from kernel_model.mm.memory.change import EntryChanger
 from kernel_model.mm.memory.fault import ZERO_PFN, FaultHandler
+from kernel_model.mm.memory.linux_2_4 import zap
+from kernel_model.mm.memory.linux_2_4.zap import Zapper
 from kernel_model.mm.memory.memory import Memory
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
@@ -56,11 +57,14 @@ def fork_does_not_count_swapped_pages(patch: Patch) -> None:
     real = copy.PageCopier.__init__
 
     class Uncounted:
+        def __init__(self, areas: Any) -> None:
+            self.ptes = areas.ptes
+
         def swap_duplicate(self, entry: int) -> None:
             pass
 
-    def init(self: Any, image: Any, allocator: Any, tables: Any, areas: Any) -> None:
-        real(self, image, allocator, tables, Uncounted())  # type: ignore[arg-type]
+    def init(self: Any, image: Any, allocator: Any, tables: Any, areas: Any, rmap: Any) -> None:
+        real(self, image, allocator, tables, Uncounted(areas), rmap)  # type: ignore[arg-type]
 
     patch.setattr(copy.PageCopier, "__init__", init)
 
@@ -111,7 +115,7 @@ def anonymous_page_is_not_cleared(patch: Patch) -> None:
 
 def private_page_is_the_files_frame(patch: Patch) -> None:
     """No copy at a first touch that writes."""
-    patch.setattr(FaultHandler, "_early_copy", lambda self, page: page)
+    patch.setattr(FaultHandler, "_early_copy", lambda self, vma, page: page)
 
 
 def wrong_page_of_the_file(patch: Patch) -> None:
@@ -146,10 +150,10 @@ def mprotect_keeps_the_write_bit(patch: Patch) -> None:
 
 
 def mremap_leaves_the_old_entry(patch: Patch) -> None:
-    def move_one_page(self: Any, pgd: int, source: int, src_pte: int, to: int) -> bool:
+    def move_one_page(self: Any, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(self._entries, "ptep_get_and_clear", self._entries.entry)
-            return real(self, pgd, source, src_pte, to)
+            return real(self, mm, pgd, source, src_pte, to)
 
     real = EntryChanger._move_one_page
     patch.setattr(EntryChanger, "_move_one_page", move_one_page)
