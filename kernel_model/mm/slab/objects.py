@@ -71,7 +71,8 @@ class Objects:
         self._frames = frames
         self._words = image.ram.words
         self._lists = Lists(image.ram)
-        self._where = CacheWords(image, constants)
+        self._where = where = CacheWords(image, constants)
+        self._links, self._link_shift = where.links, where.link_shift
         self._pg_slab = image.constants.page_flags.slab
         self._page_flags = image.structs.page.word("flags")
         self._page_list = image.structs.page.word(constants.page_list)
@@ -127,23 +128,26 @@ class Objects:
 
     def take_from(self, cache: Cache, slab: int) -> int:
         """The first free object of a slab that has one; no list is touched."""
-        where, words, links = self._where, self._words, self._where.links
-        at = slab - PAGE_OFFSET >> 2
-        link = slab - PAGE_OFFSET >> where.link_shift
-        index = links[link + where.free]
-        links[link + where.free] = links[link + where.bufctl + index]
+        where, words, links = self._where, self._words, self._links
+        slab -= PAGE_OFFSET
+        at, link = slab >> 2, slab >> self._link_shift
+        free = link + where.free
+        index = links[free]
+        links[free] = links[link + where.bufctl + index]
         words[at + where.inuse] += 1
         return words[at + where.s_mem] + index * words[cache.base + where.objsize]
 
     def put_into(self, cache: Cache, slab: int, objp: int) -> int:
         """Back into its slab, at the head of its free objects. Returns how many are in use."""
-        where, words, links = self._where, self._words, self._where.links
-        at = slab - PAGE_OFFSET >> 2
-        link = slab - PAGE_OFFSET >> where.link_shift
+        where, words, links = self._where, self._words, self._links
+        slab -= PAGE_OFFSET
+        at, link = slab >> 2, slab >> self._link_shift
+        free = link + where.free
         index = (objp - words[at + where.s_mem]) // words[cache.base + where.objsize]
-        links[link + where.bufctl + index] = links[link + where.free]
-        links[link + where.free] = index
-        words[at + where.inuse] = inuse = words[at + where.inuse] - 1
+        links[link + where.bufctl + index] = links[free]
+        links[free] = index
+        at += where.inuse
+        words[at] = inuse = words[at] - 1
         return inuse
 
     # -- one slab ------------------------------------------------------------------------------
