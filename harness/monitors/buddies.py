@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A census of frames: where every frame of a machine is, held against the ledger.
 
-:func:`check_machine` reads the free lists and bitmaps of every zone (``mm/page_alloc.c``, book
-6.1, 6.3) straight from RAM. Each frame that ``mem_map`` describes is exactly one of: in a block
-of one free list, owned in the ledger, reserved.
+:func:`check_machine` reads the free lists of every zone (``mm/page_alloc.c``, book 6.1, 6.3)
+straight from RAM, and what says beside them that a block is free: in 2.4 bitmaps of pairs, in 2.6
+the block itself (book 6.7). Each frame that ``mem_map`` describes is exactly one of: in a block of
+one free list, on a CPU's list of free frames, owned in the ledger, reserved.
 
 What can fail: :class:`FramesInconsistent`, which names the zone and the first frame that is not.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +18,12 @@ import numpy.typing as npt
 from harness.monitors.frames import FrameLedger
 from kernel_model.errors import MmucheckError
 from kernel_model.kernel import Kernel
+from kernel_model.mm.linux_2_6.mmzone import Zone26
 from kernel_model.mm.mmzone import Zone, for_each_zone
-from kernel_model.structs.mmzone import MAX_ORDER
 
 __all__ = ["FramesInconsistent", "check_machine"]
 
 PAGE_OFFSET: Final = 0xC0000000
-RESERVED, LRU, ACTIVE = 1 << 14, 1 << 6, 1 << 7
 
 Blocks = list[npt.NDArray[np.int64]]
 
@@ -41,21 +42,28 @@ def _hold(condition: Any, said: str) -> None:
 
 def free_blocks(kernel: Kernel, zone: Zone) -> Blocks:
     """For each order the free blocks, as numbers of frames from the start of the zone."""
-    size, base = kernel.image.structs.page.size, int(zone.view.zone_mem_map)
-    found = []
-    for order in range(MAX_ORDER):
-        entries = _list(kernel, zone, order)
-        frames = (np.array(entries, np.int64) - base) // size
-        where = f"{zone.name}: the free list of order {order}"
-        _hold(np.all(frames * size + base == entries), f"{where} names what is no struct page")
-        found.append(frames)
-    return found
+    return [
+        _frames(kernel, zone, zone.free_list(order), f"free list of order {order}")
+        for order in range(kernel.image.constants.max_order)
+    ]
 
 
-def _list(kernel: Kernel, zone: Zone, order: int) -> list[int]:
-    """The ``struct page *`` of the free list of ``order``; every link leads back."""
+def _frames(kernel: Kernel, zone: Zone, head: int, name: str) -> npt.NDArray[np.int64]:
+    """The frames on a list of a zone, as numbers from its start."""
+    page = kernel.image.structs.page
+    link = page.offset(kernel.image.constants.fields.page_links)
+    pages = np.array(_list(kernel, zone, head, name), np.int64) - link
+    base = int(zone.view.zone_mem_map)
+    frames = (pages - base) // page.size
+    right = frames * page.size + base == pages
+    _hold(np.all(right), f"{zone.name}: the {name} names what is no struct page")
+    return frames
+
+
+def _list(kernel: Kernel, zone: Zone, head: int, name: str) -> list[int]:
+    """The entries of a list; every link leads back."""
     words = kernel.ram.words
-    head = previous = zone.free_list(order)
+    previous = head
     entries: list[int] = []
     wrong = ""
     while not wrong:
@@ -70,17 +78,38 @@ def _list(kernel: Kernel, zone: Zone, order: int) -> list[int]:
             wrong = "never ends"
         entries.append(entry)
         previous = entry
-    raise FramesInconsistent(f"{zone.name}: the free list of order {order} {wrong}")
+    raise FramesInconsistent(f"{zone.name}: the {name} {wrong}")
 
 
 def check_buddies(kernel: Kernel, zone: Zone, blocks: Blocks) -> None:
-    """Blocks are aligned, no two buddies are both free, lists and pair bits agree."""
+    """Blocks are aligned, no two buddies are both free, and each is said to be free."""
     for order, frames in enumerate(blocks):
         _hold(not np.any(frames & (1 << order) - 1), f"{zone.name}: order {order} misaligned")
-        pairs, count = np.unique(frames >> order + 1, return_counts=True)
-        if order == MAX_ORDER - 1:
-            continue
-        _hold(np.all(count == 1), f"{zone.name}: order {order}, both halves of a pair are free")
+        if order < len(blocks) - 1:
+            _, count = np.unique(frames >> order + 1, return_counts=True)
+            _hold(np.all(count == 1), f"{zone.name}: order {order}, both halves of a pair are free")
+    if isinstance(zone, Zone26):
+        _check_orders(kernel, zone, blocks)
+    else:
+        _check_bitmaps(kernel, zone, blocks)
+
+
+def _check_orders(kernel: Kernel, zone: Zone26, blocks: Blocks) -> None:
+    """2.6: each block's first frame has ``PG_private`` and its order, ``nr_free`` counts them."""
+    memmap, private = kernel.allocator.memmap, kernel.image.constants.page_flags.mask("private")
+    rows = memmap.rows(int(zone.view.zone_mem_map), zone.size)
+    for order, frames in enumerate(blocks):
+        where = f"{zone.name}: order {order}"
+        _hold(np.all(rows[frames, memmap.flags_word] & private), f"{where}, a block is not marked")
+        _hold(np.all(rows[frames, memmap.buffers_word] == order), f"{where}, a block says another")
+        counted = zone.nr_free(order)
+        _hold(len(frames) == counted, f"{where}: {len(frames)} blocks, nr_free is {counted}")
+
+
+def _check_bitmaps(kernel: Kernel, zone: Zone, blocks: Blocks) -> None:
+    """2.4: a bit is set where one of a pair is free."""
+    for order, frames in enumerate(blocks[:-1]):
+        pairs = np.unique(frames >> order + 1)
         nbytes = ((zone.size - 1 >> order + 4) + 1 + 3) & ~3
         raw = kernel.ram.read(int(zone.view.free_area[order].map) - PAGE_OFFSET, nbytes)
         bits = np.flatnonzero(np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little"))
@@ -94,10 +123,22 @@ def free_frames(kernel: Kernel, zone: Zone) -> npt.NDArray[np.int64]:
     spread = [
         (frames[:, None] + np.arange(1 << order)).ravel() for order, frames in enumerate(blocks)
     ]
-    frames = np.sort(np.concatenate(spread))
-    _hold(np.all(np.diff(frames) > 0), f"{zone.name}: a frame is in two free blocks")
-    _hold(len(frames) == zone.free_pages, f"{zone.name}: free_pages is not the sum of the lists")
+    whole = sum(map(len, spread))
+    _hold(whole == zone.free_pages, f"{zone.name}: free_pages is not the sum of the lists")
+    frames = np.sort(np.concatenate([*spread, *_kept_by_cpus(kernel, zone)]))
+    _hold(np.all(np.diff(frames) > 0), f"{zone.name}: a frame is free twice")
     return frames
+
+
+def _kept_by_cpus(kernel: Kernel, zone: Zone) -> Iterator[npt.NDArray[np.int64]]:
+    """2.6: the free frames that each CPU keeps, hot and cold ones."""
+    for cpu, kept in enumerate(zone.pagesets if isinstance(zone, Zone26) else ()):
+        for kind, pcp in zip(("hot", "cold"), kept, strict=True):
+            name = f"list of {kind} frames of CPU {cpu}"
+            frames = _frames(kernel, zone, pcp.list, name)
+            said = f"{zone.name}: the {name} has {len(frames)}, its count is {pcp.count}"
+            _hold(len(frames) == pcp.count, said)
+            yield frames
 
 
 def check_zone_frames(kernel: Kernel, ledger: FrameLedger, zone: Zone) -> int:
@@ -109,27 +150,46 @@ def check_zone_frames(kernel: Kernel, ledger: FrameLedger, zone: Zone) -> int:
     free[free_frames(kernel, zone)] = True
     owners = np.fromiter(ledger._owners, np.int64, len(ledger._owners)) - start
     owned[owners[(owners >= 0) & (owners < zone.size)]] = True
-    reserved = flags & RESERVED != 0
+    bits, constants = kernel.image.constants.page_flags, kernel.image.constants
+    reserved, lru = flags & bits.mask("reserved") != 0, flags & bits.mask("lru") != 0
     claims = free.astype(np.int8) + owned + reserved
     wrong = np.flatnonzero(claims != 1)
     if len(wrong):
         frame = wrong[0]
         says = f"free {free[frame]}, owned {owned[frame]}, reserved {reserved[frame]}"
         raise FramesInconsistent(f"frame {start + frame:#x} of {zone.name}: {says}")
-    _hold(not np.any(counts[free]), f"{zone.name}: a free frame has users")
-    _hold(not np.any(flags[free] & (LRU | ACTIVE)), f"{zone.name}: a free frame is on a list")
+    unused = counts[free] == constants.unused_count
+    _hold(np.all(unused), f"{zone.name}: a free frame has users")
+    listed = flags[free] & bits.mask("lru", "active")
+    _hold(not np.any(listed), f"{zone.name}: a free frame is on a list")
     _hold(not np.any(rows[free, memmap.mapping_word]), f"{zone.name}: a free frame is cached")
-    _hold(np.all(owned[flags & LRU != 0]), f"{zone.name}: a frame on a list has no owner")
+    _hold(np.all(owned[lru]), f"{zone.name}: a frame on a list has no owner")
     return int(np.count_nonzero(owned))
 
 
 def check_machine(kernel: Kernel, ledger: FrameLedger) -> None:
     """Every frame of every zone; and the ledger knows no frame that is in no zone."""
-    zones = list(for_each_zone(kernel.image))
+    zones = [_of_release(kernel, zone) for zone in for_each_zone(kernel.image)]
     owned = sum(check_zone_frames(kernel, ledger, zone) for zone in zones)
     _hold(owned == len(ledger._owners), "the ledger knows frames that no zone has")
+    for name, head, counted in _lru_lists(kernel, zones):
+        listed = sum(1 for _ in kernel.allocator.lru.pages(head))
+        _hold(listed == counted, f"{name}_list has {listed} pages, {counted} are counted")
+
+
+def _of_release(kernel: Kernel, zone: Zone) -> Zone:
+    """The zone with what its release keeps of it."""
+    return zone if kernel.image.constants.has_bitmaps else Zone26(kernel.image, zone.vaddr)
+
+
+def _lru_lists(kernel: Kernel, zones: list[Zone]) -> Iterator[tuple[str, int, int]]:
+    """Name, head and counted length of each list: 2.4 has two, 2.6 two of each zone."""
     statics, lru = kernel.statics, kernel.allocator.lru
     for name in ("active", "inactive"):
-        listed = sum(1 for _ in lru.pages(getattr(lru, f"{name}_list")))
-        counted = int(getattr(statics, f"nr_{name}_pages"))
-        _hold(listed == counted, f"{name}_list has {listed} pages, nr_{name}_pages is {counted}")
+        if kernel.image.constants.has_bitmaps:
+            yield name, getattr(lru, f"{name}_list"), int(getattr(statics, f"nr_{name}_pages"))
+            continue
+        offset = kernel.image.structs.zone_t.offset(f"{name}_list")
+        for zone in zones:
+            counted = int(getattr(zone.view, f"nr_{name}"))
+            yield f"{zone.name}: {name}", zone.vaddr + offset, counted

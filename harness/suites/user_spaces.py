@@ -79,6 +79,13 @@ class UserSpaces:
             self.tasks[child] = task
         return child
 
+    def after_exec(self, pgd: int) -> int:
+        """The name of the current process, which was ``pgd``: 2.6 gives it a new directory."""
+        task = self.tasks.pop(pgd)
+        now = self.kernel.memory.tables.pgd(int(self.kernel.tasks.view(task).mm))
+        self.tasks[now] = task
+        return now
+
     @contextmanager
     def running(self, pgd: int) -> Iterator[int]:
         """Let the process be current; gives its ``mm``."""

@@ -20,12 +20,10 @@ from kernel_model.arch_i386.page import TASK_SIZE
 from kernel_model.arch_i386.signal import SigInfo
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.kernel import Kernel
-from kernel_model.mm.gfp import GFP_KERNEL
 from kernel_model.mm.memory.fault import ZERO_PFN
-from kernel_model.mm.mmzone import for_each_zone
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from tests.harness.frame_accounting import check_machine
+from tests.harness.made_to_reclaim import MADE_TO_RECLAIM
 from tests.harness.program_file import ProgramFile
 from tests.kernel_model.mm.slab_settling import settle
 from tests.kernel_model.mm.user_spaces import UserSpaces
@@ -46,6 +44,10 @@ CONFIGS = {
     "highmem": KernelConfig(swap_pages=256, highmem=Highmem.GB4, **_HIGH),
     "debug highmem": KernelConfig(swap_pages=256, highmem=Highmem.GB4, debug_highmem=True, **_HIGH),
     "PAE": KernelConfig(swap_pages=256, highmem=Highmem.GB64, **_HIGH),
+    "2.6": KernelConfig(release="2.6", ram=32 * MIB, swap_pages=256),
+    "2.6 chains": KernelConfig(release="2.6", rmap="pte_chain", ram=32 * MIB, swap_pages=256),
+    "2.6 highmem": KernelConfig(release="2.6", swap_pages=256, highmem=Highmem.GB4, **_HIGH),
+    "2.6 PAE": KernelConfig(release="2.6", swap_pages=256, highmem=Highmem.GB64, **_HIGH),
 }
 
 
@@ -77,6 +79,7 @@ class ProcessMachine:
     def __post_init__(self) -> None:
         self.machine = Machine(Kernel(self.config), image=self._image())
         self.kernel = kernel = self.machine.kernel
+        self.reclaiming = MADE_TO_RECLAIM[self.config.release]
         assert bool(kernel.highmem.highmem_pages) == (self.config.highmem is not Highmem.NONE)
         self.machine.on_trap = self._end
         kernel.page_faults.force_sig_info = self.signals.append
@@ -95,6 +98,7 @@ class ProcessMachine:
         file = self.kernel.hostfs.open(ProgramFile(self.program.file), "access", FMODE_READ)
         _, esp = loader.load(self.program, file, [b"access"], [])
         self.kernel.files.fput(file)
+        self.first = self.spaces.after_exec(self.first)
         # Reclaim shall find pages of descendants only, and the program's text in its place.
         assert not self.kernel.spaces.sys_mlockall(MCL_CURRENT)
         return esp
@@ -169,18 +173,28 @@ class ProcessMachine:
     def count(self, pgd: int, addr: int) -> int:
         """``page->count`` of the frame at ``addr``, or how often its swap slot is meant."""
         pte = self.pte(pgd, addr)
-        return self.users(pte >> 12) if pte & 0x81 else self.kernel.swap_areas.swap_count(pte)
+        return self.users(pte >> 12) if pte & 0x81 else self.slots(pte)
+
+    def slots(self, pte: int) -> int:
+        """How often the swap slot that a PTE names is meant."""
+        areas = self.kernel.swap_areas
+        return areas.swap_count(areas.ptes.pte_to_swp_entry(pte))
 
     def users(self, frame: int) -> int:
         """``page->count`` of a frame, by its number."""
         memmap = self.kernel.allocator.memmap
         return memmap.count(memmap.page(frame))
 
-    def frame_in_swap_cache(self, entry: int) -> int:
-        """The number of the frame that holds a slot's contents; 0: none does."""
+    def frame_in_swap_cache(self, pte: int) -> int:
+        """The number of the frame that holds the contents of a PTE's slot; 0: none does."""
         swap, memmap = self.kernel.swap_cache, self.kernel.allocator.memmap
+        entry = self.kernel.swap_areas.ptes.pte_to_swp_entry(pte)
         page = swap.cache.find_page(swap.swapper_space, entry)
         return memmap.pfn(page) if page else 0
+
+    def cached_frames(self) -> int:
+        """How many frames the page cache has."""
+        return int(getattr(self.kernel.statics, self.reclaiming.cached))
 
     def mapped_frames(self, pgd: int) -> int:
         """How many pages of user space have a frame that is not reserved, from the tables."""
@@ -188,25 +202,19 @@ class ProcessMachine:
         memmap = self.kernel.allocator.memmap
         ptes = [entry(ptep) for _, ptep in tables.ptes(pgd, 0, TASK_SIZE)]
         pages = [memmap.page(pte >> 12) for pte in ptes if pte & 0x81]
-        return sum(1 for page in pages if not memmap.test(page, PG_RESERVED))
+        return sum(1 for page in pages if not memmap.reserved(page))
 
     def rss(self, pgd: int) -> int:
         return int(self.kernel.spaces.areas.mm(self.spaces.mm(pgd)).rss)
 
     def swap_out(self) -> None:
-        """Unmap every page that can be had again: the first rounds find them young and active."""
-        kernel = self.kernel
-        for zone in list(for_each_zone(kernel.image)) * 4:
-            kernel.vmscan.refill_inactive(10_000)
-            while kernel.swapper.swap_out(kernel.allocator.zone(zone.vaddr)):
-                pass
+        """Unmap every page that can be had again; its frame stays."""
+        self.reclaiming.unmap_all(self.kernel)
 
     def reclaim(self) -> None:
         """And free the frames of what was unmapped."""
         self.swap_out()
-        for zone in list(for_each_zone(self.kernel.image)) * 2:
-            classzone = self.kernel.allocator.zone(zone.vaddr)
-            self.kernel.vmscan.shrink_cache(10_000, classzone, GFP_KERNEL, 1)
+        self.reclaiming.free_all(self.kernel)
 
     def owners(self) -> dict[int, str]:
         """The owner of every frame, when the caches of tables and of objects hold nothing that
@@ -217,4 +225,5 @@ class ProcessMachine:
         kernel.page_tables.check_pgt_cache(0, 0)
         settle(kernel.slab)
         check_machine(kernel, self.machine.ledger)
+        self.reclaiming.check(kernel, [self.spaces.mm(pgd) for pgd in self.spaces.tasks])
         return dict(self.machine.ledger._owners)

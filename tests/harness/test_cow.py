@@ -212,7 +212,7 @@ class Family:
     def _moment(self) -> tuple[object, ...]:
         kernel = self.world.kernel
         swap = list(kernel.swap_areas.counts(0))
-        return self.world.owners(), swap, int(kernel.statics.page_cache_size)
+        return self.world.owners(), swap, self.world.cached_frames()
 
     def write(self, member: int, value: int) -> str:
         """Store a word from ring 3; how that came about, in the table's words."""

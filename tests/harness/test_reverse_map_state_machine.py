@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 
 from harness.monitors.reverse_map import reverse_map_census
+from kernel_model.config import Highmem
 from kernel_model.errors import MmucheckError
 from kernel_model.mm.rmap.anon_vma import AnonVmas
 from kernel_model.mm.rmap.mapped_pages import MappedPages
@@ -52,11 +53,11 @@ class Sharing(RuleBasedStateMachine):
     value. A private page of a file that was not written to has the file's own cell.
     """
 
-    kind = "object"
+    kind, highmem = "object", Highmem.NONE
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(self.kind)
+        self.world = World(self.kind, highmem=self.highmem)
         self.spaces: dict[int, dict[int, tuple[int, list[int], bool]]] = {}
         contents = b"".join((900 + n).to_bytes(4, "little").ljust(PAGE, b"\0") for n in range(6))
         self.file = self.world.open(contents)
@@ -196,7 +197,19 @@ class ChainedSharing(Sharing):
     kind = "pte_chain"
 
 
+class WideSharing(Sharing):
+    """PTEs of eight bytes, in page tables of three levels."""
+
+    highmem = Highmem.GB64
+
+
+class WideChainedSharing(ChainedSharing):
+    highmem = Highmem.GB64
+
+
 MACHINES = {"object": Sharing, "pte_chain": ChainedSharing}
+WIDE = {"object with PAE": WideSharing, "pte_chain with PAE": WideChainedSharing}
+EVERY = MACHINES | WIDE
 RUN = settings(max_examples=20, stateful_step_count=30, deadline=None, derandomize=True)
 
 
@@ -207,10 +220,10 @@ def test_state_machine(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", MACHINES)
+@pytest.mark.parametrize("kind", EVERY)
 def test_longer_runs(kind: str) -> None:
-    longer = settings(RUN, max_examples=150, stateful_step_count=60)
-    run_state_machine_as_test(MACHINES[kind], settings=longer)
+    longer = settings(RUN, max_examples=100, stateful_step_count=60)
+    run_state_machine_as_test(EVERY[kind], settings=longer)
 
 
 def _nothing(*arguments: Any, **named: Any) -> None:
@@ -238,7 +251,7 @@ FORGOTTEN: dict[str, tuple[str, type, str, Callable[..., Any]]] = {
 
 def tour(kind: str) -> None:
     """A run that leaves out nothing: each kind of page shared, copied, moved, swapped, dropped."""
-    machine = MACHINES[kind]()
+    machine = EVERY[kind]()
     machine.first()
     steps: list[Callable[[], object]] = [
         lambda: machine.map_zeros(which=0, page=0, count=4, prot=READ_WRITE),
@@ -266,7 +279,7 @@ def tour(kind: str) -> None:
 
 
 @pytest.mark.book("3.10", "4.8")
-@pytest.mark.parametrize("kind", MACHINES)
+@pytest.mark.parametrize("kind", EVERY)
 def test_tour(kind: str) -> None:
     tour(kind)
 

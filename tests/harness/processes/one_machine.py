@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from harness.machine import GuestStopped, Machine
 from harness.processes.linux import Linux, Setup
@@ -16,7 +17,9 @@ from harness.processes.process import Ended, Process
 from kernel_model.config import KernelConfig
 from kernel_model.errors import BadInput
 from kernel_model.kernel import Kernel
+from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from tests.harness.frame_accounting import check_machine
+from tests.kernel_model.mm.slab_settling import settle
 
 MIB = 1 << 20
 PROGRAM = b"/bin/program"
@@ -42,8 +45,9 @@ class Outcome:
 class OneMachine:
     """A machine of ``ram`` bytes that is used again and again."""
 
-    def __init__(self, ram: int = 16 * MIB, swap_pages: int = 0) -> None:
-        self.machine = Machine(Kernel(KernelConfig(ram=ram, swap_pages=swap_pages)))
+    def __init__(self, ram: int = 16 * MIB, swap_pages: int = 0, **build: Any) -> None:
+        """``build`` is more of :class:`KernelConfig`."""
+        self.machine = Machine(Kernel(KernelConfig(ram=ram, swap_pages=swap_pages, **build)))
         self.kernel = self.machine.kernel
 
     # -- what is left behind ------------------------------------------------------------------
@@ -51,14 +55,16 @@ class OneMachine:
     def owners(self) -> Counter[str]:
         """The owners of frames, without the caches that the kernel keeps to go on faster."""
         self.kernel.page_tables.check_pgt_cache(0, 0)
-        for cache in self.kernel.slab.chain():
-            self.kernel.slab.kmem_cache_shrink(cache.vaddr)
+        settle(self.kernel.slab)
+        if isinstance(self.kernel.allocator, PageAllocator26):
+            self.kernel.allocator.drain_local_pages()
         return Counter(self.machine.ledger._owners.values())
 
     @contextmanager
     def nothing_left(self) -> Iterator[None]:
         """A block after which every frame has the owner, or none, that it had before."""
-        before, free = self.owners(), self.kernel.allocator.nr_free_pages()
+        before = self.owners()
+        free = self.kernel.allocator.nr_free_pages()
         swap = self.kernel.statics.nr_swap_pages
         yield
         after = self.owners()

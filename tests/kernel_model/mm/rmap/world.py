@@ -6,37 +6,28 @@ with an inode and an address space, whose pages are read from Python bytes.
 """
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from harness.mappings import RIGHT_PRESENT, RIGHT_USER, RIGHT_WRITE
 from harness.monitors.frames import FrameLedger
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, virt_to_phys
 from kernel_model.arch_i386.pgtable import PAGE_PRESENT, PAGE_PROTNONE
-from kernel_model.config import KernelConfig
-from kernel_model.fs.file_table import Files
+from kernel_model.config import Highmem, KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.lists import Lists
 from kernel_model.mm.filemap.linux_2_6.cache import RadixPageCache
 from kernel_model.mm.filemap.linux_2_6.populate import FilePopulator
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
-from kernel_model.mm.linux_2_6.shrink import ScanControl, Shrinker
+from kernel_model.mm.linux_2_6.shrink import ScanControl
 from kernel_model.mm.linux_2_6.swap_state import SwapCache26
 from kernel_model.mm.linux_2_6.vmscan import Vmscan26
 from kernel_model.mm.memory import Fault
 from kernel_model.mm.memory.linux_2_6 import Memory26
 from kernel_model.mm.memory.linux_2_6.fault import NOPAGE_MAJOR
 from kernel_model.mm.mmap.linux_2_6 import AddressSpaces
-from kernel_model.mm.prio_tree import VmaPrioTree
-from kernel_model.mm.rmap.chain_walk import ChainWalk
-from kernel_model.mm.rmap.interface import ReverseMap, ReverseWalk
-from kernel_model.mm.rmap.object_based import ObjectReverseMap
-from kernel_model.mm.rmap.object_walk import ObjectWalk
-from kernel_model.mm.rmap.one_pte import PteUnmapper
-from kernel_model.mm.rmap.pte_chain import PteChains
-from kernel_model.mm.swapfile import SwapAreas
-from kernel_model.mm.swapops import file_ptes
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
-from kernel_model.structs.mm import VM_LOCKED, VM_WRITE
+from kernel_model.structs.mm import VM_WRITE
 
 SMALL = 8 << 20
 
@@ -54,75 +45,39 @@ class MappedFile:
 class World:
     """One machine. A process is the address of its ``mm_struct``."""
 
-    def __init__(self, rmap: str = "object", *, ram: int = SMALL, swap_pages: int = 400) -> None:
-        config = KernelConfig(release="2.6", ram=ram, rmap=rmap)
+    def __init__(
+        self,
+        rmap: str = "object",
+        *,
+        ram: int = SMALL,
+        swap_pages: int = 400,
+        highmem: Highmem = Highmem.NONE,
+    ) -> None:
+        config = KernelConfig(
+            release="2.6", ram=ram, rmap=rmap, swap_pages=swap_pages, highmem=highmem
+        )
         self.kernel = kernel = Kernel(config)
         self.ledger = FrameLedger().listen(kernel.image.events)
         kernel.start_kernel()
         self.image = image = kernel.image
         assert isinstance(kernel.allocator, PageAllocator26)
-        self.allocator = allocator = kernel.allocator
-        self.memmap = allocator.memmap
-        self.slab = kernel.slab
-        self.cache = RadixPageCache(image, allocator, self.slab)
-        self.cache.page_cache_init(0)
-        self.areas = SwapAreas(image, allocator, file_ptes(config.pae))
-        if swap_pages:
-            self.areas.swapon(swap_pages)
-        self.swap = SwapCache26(image, allocator, self.cache, self.areas, kernel.tlb)
-        self.rmap: ReverseMap = self._reverse_map(rmap)
-        self.memory = Memory26(
-            image,
-            allocator,
-            kernel.page_tables,
-            self.swap,
-            kernel.highmem,
-            kernel.tlb,
-            lambda mm, address: self.spaces.find_extend_vma(mm, address),
-            self.rmap,
-            self.cache.set_page_dirty,
-        )
-        files = Files(image, self.slab)
-        self.spaces = AddressSpaces(image, self.slab, files, self.memory, allocator.nr_free_pages)
+        assert isinstance(kernel.vmscan, Vmscan26)
+        assert isinstance(kernel.memory, Memory26)
+        assert isinstance(kernel.spaces, AddressSpaces)
+        assert isinstance(kernel.page_cache, RadixPageCache)
+        assert isinstance(kernel.swap_cache, SwapCache26)
+        self.allocator, self.memmap = kernel.allocator, kernel.allocator.memmap
+        self.cache, self.areas, self.swap = kernel.page_cache, kernel.swap_areas, kernel.swap_cache
+        self.memory, self.spaces, self.vmscan = kernel.memory, kernel.spaces, kernel.vmscan
+        self.rmap, self.walk = self.memory.rmap, kernel.reverse_walk
         image.statics.sysctl_overcommit_memory = 1
         image.statics.max_map_count = 65536
-        self.walk = self._walk()
-        self.vmscan = Vmscan26(
-            image, allocator, Shrinker(image, allocator, self.swap, self.walk), lambda: False
-        )
-        allocator.pressure = self.vmscan
         self.mms: list[int] = []
-        self._mm_bytes = image.structs.mm_struct.size
-        self._tables()
+        self._make_operations()
 
-    # -- putting together ----------------------------------------------------------------------
+    # -- files ---------------------------------------------------------------------------------
 
-    def _reverse_map(self, kind: str) -> ReverseMap:
-        if kind == "pte_chain":
-            return PteChains(self.image, self.memmap, self.slab)
-        return ObjectReverseMap(
-            self.image, self.memmap, lambda vma: self.spaces.anon_vmas.anon_vma_prepare(vma)
-        )
-
-    def _walk(self) -> ReverseWalk:
-        image, allocator = self.image, self.allocator
-        unmapper = PteUnmapper(
-            image,
-            allocator,
-            self.memory.tables,
-            self.areas,
-            file_ptes(image.config.pae),
-            self.kernel.tlb,
-            self.rmap,
-            self.cache.set_page_dirty,
-        )
-        if isinstance(self.rmap, PteChains):
-            return ChainWalk(image, allocator, self.rmap, unmapper, self.spaces.find_vma)
-        assert isinstance(self.rmap, ObjectReverseMap)
-        trees = VmaPrioTree(image.ram)
-        return ObjectWalk(image, allocator, self.rmap, self.spaces.anon_vmas, trees, unmapper)
-
-    def _tables(self) -> None:
+    def _make_operations(self) -> None:
         """A page of operations and of files, outside the slab."""
         self._place = self.allocator.get_free_pages(self.image.constants.gfp.kernel, 2, "files")
         self.image.ram.fill(virt_to_phys(self._place), PAGE_SIZE << 2)
@@ -145,8 +100,6 @@ class World:
         vaddr = self._place
         self._place += -(-kind.size // 32) * 32
         return vaddr
-
-    # -- files ---------------------------------------------------------------------------------
 
     def open(self, contents: bytes) -> MappedFile:
         """A file that was opened for reading and writing."""
@@ -210,27 +163,10 @@ class World:
 
     # -- processes -----------------------------------------------------------------------------
 
-    def _alloc_mm(self, source: int = 0) -> int:
-        mm = self.slab.kmem_cache_alloc(
-            int(self.image.statics.mm_cachep), self.image.constants.gfp.kernel
-        )
-        ram, at = self.image.ram, virt_to_phys(mm)
-        if source:
-            ram.write(at, ram.read(virt_to_phys(source), self._mm_bytes))
-        else:
-            ram.fill(at, self._mm_bytes)
-        view = self.spaces.areas.mm(mm)
-        view.mm_users = view.mm_count = 1
-        view.mmap = view.mmap_cache = view.mm_rb.rb_node = 0
-        view.map_count = view.rss = view.anon_rss = view.nr_ptes = view.locked_vm = 0
-        Lists(ram).init(mm + self.image.structs.mm_struct.offset("mmlist"))
-        view.pgd = self.memory.pgd_alloc(mm)
-        self.mms.append(mm)
-        return mm
-
     def start(self) -> int:
         """A process with nothing mapped."""
-        mm = self._alloc_mm()
+        mm = self.kernel.fork.mm_alloc()
+        self.mms.append(mm)
         self.run(mm)
         self.spaces.arch_pick_mmap_layout(mm)
         return mm
@@ -241,31 +177,19 @@ class World:
         task.mm = task.active_mm = mm
 
     def fork(self, parent: int) -> int:
-        """A child, as ``dup_mmap()`` makes it: lists first, pages then."""
+        """A child."""
         self.run(parent)
-        child, areas = self._alloc_mm(parent), self.spaces.areas
-        for vma in areas.list(parent):
-            new = areas.alloc()
-            areas.copy(new, vma)
-            area = areas.vma(new)
-            area.vm_mm, area.vm_next = child, 0
-            area.vm_flags &= ~VM_LOCKED
-            if area.vm_file:
-                areas.files.get_file(area.vm_file)
-                self.spaces.mappings.link_copy(new, vma)
-            place = self.spaces.find_vma_prepare(child, area.vm_start)
-            self.spaces.links.link(child, new, place)
-            assert self.memory.copy_page_range(child, parent, vma) == 0
-        return child
+        child = SimpleNamespace(mm=0, active_mm=0)
+        assert self.kernel.fork.copy_mm(0, child) == 0
+        self.mms.append(child.mm)
+        return child.mm
 
     def exit(self, mm: int) -> None:
         """Everything that it has mapped goes, then the process."""
         self.run(mm)
-        self.spaces.exit_mmap(mm)
-        Lists(self.image.ram).delete_init(mm + self.image.structs.mm_struct.offset("mmlist"))
-        self.memory.pgd_free(self.spaces.areas.mm(mm).pgd)
         self.mms.remove(mm)
-        self.slab.kmem_cache_free(int(self.image.statics.mm_cachep), mm)
+        self.kernel.fork.mmput(mm)
+        self.run(0)
 
     # -- pages ---------------------------------------------------------------------------------
 

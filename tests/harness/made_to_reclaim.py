@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Making a machine of either release reclaim what can be had, on demand."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
+
+from harness.monitors.reverse_map import reverse_map_census
+from kernel_model.kernel import Kernel
+from kernel_model.mm.gfp import GFP_KERNEL
+from kernel_model.mm.linux_2_6.shrink import ScanControl, Shrinker
+from kernel_model.mm.linux_2_6.swap_state import SwapCache26
+from kernel_model.mm.linux_2_6.vmscan import Vmscan26
+from kernel_model.mm.mmzone import for_each_zone
+from kernel_model.mm.rmap.interface import SwapResult
+from kernel_model.mm.vmscan import Vmscan
+
+
+class MadeToReclaim(ABC):
+    """What must be asked of a kernel."""
+
+    cached: ClassVar[str]
+    """The static that counts the frames of the page cache."""
+
+    @abstractmethod
+    def unmap_all(self, kernel: Kernel) -> None:
+        """Unmap every page that can be had again; its frame stays."""
+
+    @abstractmethod
+    def free_all(self, kernel: Kernel) -> None:
+        """Free the frames of what was unmapped."""
+
+    @abstractmethod
+    def check(self, kernel: Kernel, mms: list[int]) -> None:
+        """What is known of who maps a frame is so."""
+
+
+class Walking24(MadeToReclaim):
+    """2.4 walks page tables, and shrinks one list."""
+
+    cached = "page_cache_size"
+
+    def unmap_all(self, kernel: Kernel) -> None:
+        """The first rounds find the pages young and active."""
+        assert isinstance(kernel.vmscan, Vmscan)
+        for zone in list(for_each_zone(kernel.image)) * 4:
+            kernel.vmscan.refill_inactive(10_000)
+            while kernel.swapper.swap_out(kernel.allocator.zone(zone.vaddr)):
+                pass
+
+    def free_all(self, kernel: Kernel) -> None:
+        assert isinstance(kernel.vmscan, Vmscan)
+        for zone in list(for_each_zone(kernel.image)) * 2:
+            classzone = kernel.allocator.zone(zone.vaddr)
+            kernel.vmscan.shrink_cache(10_000, classzone, GFP_KERNEL, 1)
+
+    def check(self, kernel: Kernel, mms: list[int]) -> None:
+        """Nothing is."""
+
+
+class Asking26(MadeToReclaim):
+    """2.6 asks for each frame who maps it."""
+
+    cached = "nr_pagecache"
+
+    def unmap_all(self, kernel: Kernel) -> None:
+        """What ``shrink_list()`` does to a frame first. Asked once, a page is no longer young."""
+        allocator, lock = kernel.allocator, 1 << kernel.image.constants.page_flags.locked
+        memmap, walk = allocator.memmap, kernel.reverse_walk
+        for page in [page for head in self._lists(kernel) for page in allocator.lru.pages(head)]:
+            if walk.mapped(page):
+                allocator.get_page(page)
+                memmap.set_flags(page, memmap.flags(page) | lock)
+                walk.page_referenced(page, is_locked=True)
+                self._unmap(kernel, page)
+                memmap.set_flags(page, memmap.flags(page) & ~lock)
+                allocator.put_page(page)
+
+    def _unmap(self, kernel: Kernel, page: int) -> None:
+        """A page that stays, because somebody locked it, gives its slot back."""
+        memmap, swap = kernel.allocator.memmap, kernel.swap_cache
+        assert isinstance(swap, SwapCache26)
+        anonymous = memmap.words[memmap.word(page, memmap.mapping_word)] & 1
+        added = anonymous and not swap.entry(page) and swap.add_to_swap(page)
+        if kernel.reverse_walk.try_to_unmap(page) is not SwapResult.SUCCESS and added:
+            swap.remove(page)
+            memmap.set_bit(page, kernel.image.constants.page_flags.dirty)
+            kernel.allocator.put_page(page)
+
+    def _lists(self, kernel: Kernel) -> list[int]:
+        kind = kernel.image.structs.zone_t
+        names = ("active_list", "inactive_list")
+        zones = for_each_zone(kernel.image)
+        return [zone.vaddr + kind.offset(name) for zone in zones for name in names]
+
+    def _shrinker(self, kernel: Kernel) -> Shrinker:
+        assert isinstance(kernel.vmscan, Vmscan26)
+        return kernel.vmscan.shrinker
+
+    def free_all(self, kernel: Kernel) -> None:
+        """Those that are mapped still, because somebody locked them, are not looked at."""
+        shrinker, allocator = self._shrinker(kernel), kernel.allocator
+        control = ScanControl(0, kernel.image.constants.gfp.kernel, 0, kswapd=False)
+        for page in [page for head in self._lists(kernel) for page in allocator.lru.pages(head)]:
+            if not kernel.reverse_walk.mapped(page):
+                allocator.get_page(page)
+                allocator.lru.delete(page)
+                shrinker.shrink_list([page], control)
+
+    def check(self, kernel: Kernel, mms: list[int]) -> None:
+        allocator = kernel.allocator
+        reverse_map_census(kernel.image, allocator.memmap, kernel.reverse_walk, mms)
+
+
+MADE_TO_RECLAIM: Final[dict[str, MadeToReclaim]] = {"2.4": Walking24(), "2.6": Asking26()}
