@@ -98,7 +98,7 @@ CONFORMANCE_SOURCES: Final = tuple(
         *("descriptors.c", "console.c", "builtin.c"),
     )
 )
-STATIC_PIE_PROGRAMS: Final = ("hello", "nommu_maps", "sha256")
+STATIC_PIE_PROGRAMS: Final = ("greedy", "hello", "nommu_maps", "sha256")
 """Ring-3 programs that are also built as ``NAME_pie``."""
 
 COMPILER: Final = (

@@ -14,6 +14,7 @@ What can fail: a program that traps or leaves RAM ends in a
 
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from harness import cpu as cpus
@@ -23,12 +24,19 @@ from harness.elf import ElfImage, load_elf
 from harness.guests import guest_path
 from harness.hypercalls import Hypercall
 from harness.machine import GuestDied, GuestStopped, Limits, saved_registers, trap_text
+from harness.monitors.frames import FrameLedger
 from harness.traps import INVALID_OPCODE
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, phys_to_virt, virt_to_phys
+from kernel_model.arch_i386.signal import SIGKILL
+from kernel_model.config import KernelConfig
 from kernel_model.errno import EBADF, EFAULT, ENOSYS
 from kernel_model.errors import BadInput
 from kernel_model.image import KernelImage
+from kernel_model.kernel import Kernel
+from kernel_model.mm.gfp import PF_MEMDIE
+from kernel_model.mm.linux_2_6.page_alloc import NothingToReclaim, PageAllocator26
 from kernel_model.mm.nommu import ContiguousMemory, MappableFiles, NoMmu
+from kernel_model.mm.slab.linux_2_6 import Slab26
 
 STACK_BYTES: Final = 16 << 10
 BREAK_BYTES: Final = 16 << 10
@@ -44,6 +52,17 @@ class NoFiles:
         raise BadInput(f"{name}: no file is open on this machine")
 
 
+class KillsTheProgram(NothingToReclaim):
+    """Memory that is out ends the one program that runs; the kernel goes on."""
+
+    def __init__(self, machine: "NoMmuMachine") -> None:
+        self._machine = machine
+
+    def out_of_memory(self, gfp_mask: int) -> None:
+        if not self._machine.kill():
+            super().out_of_memory(gfp_mask)
+
+
 class Program:
     """One program that runs: its address space, and where its block lies (physical)."""
 
@@ -52,10 +71,16 @@ class Program:
         self.block = block
         self.image = image
         self.status: int | None = None
+        self.killed = False
+        """It gets what it asks for if that is to be had at all, and never runs again."""
 
 
 class NoMmuMachine:
     """A CPU with paging off over a kernel's memory; runs one program at a time."""
+
+    kernel: Kernel
+    ledger: FrameLedger
+    """Of a machine that :meth:`boot` made: its kernel, and whose each frame is."""
 
     def __init__(
         self,
@@ -88,6 +113,21 @@ class NoMmuMachine:
             self.ram.write(segment.vaddr, segment.data)
         self._start(self._guest.entry)
 
+    @classmethod
+    def boot(cls, config: KernelConfig, *, limits: Limits | None = None) -> "NoMmuMachine":
+        """A machine whose kernel has booted, and serves its programs by the slab allocator."""
+        kernel = Kernel(config)
+        ledger = FrameLedger().listen(kernel.image.events)
+        kernel.start_kernel()
+        slab = kernel.slab
+        assert isinstance(slab, Slab26), "a kernel without MMU is a 2.6"
+        machine = cls(kernel.image, slab, limits=limits)
+        machine.kernel, machine.ledger = kernel, ledger
+        allocator = kernel.allocator
+        assert isinstance(allocator, PageAllocator26)
+        allocator.pressure = KillsTheProgram(machine)
+        return machine
+
     # -- programs ------------------------------------------------------------------------------
 
     def run(self, image: ElfImage, argv: Sequence[bytes] = ()) -> int:
@@ -100,7 +140,18 @@ class NoMmuMachine:
             self.memory.kfree(phys_to_virt(program.block))
             self.memory.kfree(program.mm)
             self._program = None
+            self.image.current_task.flags &= ~PF_MEMDIE & _U32
         return program.status or 0
+
+    def kill(self) -> bool:
+        """SIGKILL to the program, for want of memory; False: none runs, or it is dying."""
+        if self._program is None or self._program.killed:
+            return False
+        self._program.killed = True
+        self.image.current_task.flags |= PF_MEMDIE
+        name = Path(self._program.image.name).stem
+        self.image.printk(f"<3>Out of Memory: Killed process 1 ({name}).\n")
+        return True
 
     def enter(self, program: Program, argv: Sequence[bytes]) -> None:
         """Ring 3 begins at the program's entry, with its arguments on its stack."""
@@ -179,6 +230,9 @@ class NoMmuMachine:
         call = self._calls.get(error_code)
         arguments = (regs.ebx, regs.ecx, regs.edx, regs.esi, regs.edi, regs.ebp)
         regs.eax = (call(*arguments) if call else -ENOSYS) & _U32
+        if self._current.killed:
+            self._current.status = 128 + SIGKILL
+            self.cpu.stop()
 
     # -- system calls --------------------------------------------------------------------------
 

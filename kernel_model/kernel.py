@@ -13,7 +13,6 @@ from typing import Final
 from kernel_model.arch_i386.extable import ExceptionTable
 from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
-from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.init_task import init_task
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.arch_i386.mmu_context import MmuContext
@@ -41,12 +40,17 @@ from kernel_model.ptrace import ProcessMemory
 from kernel_model.release.assembly import Release
 from kernel_model.release.linux_2_4 import Linux24
 from kernel_model.release.linux_2_6 import Linux26
+from kernel_model.release.linux_2_6_nommu import Linux26NoMmu
 from kernel_model.sched import Tasks
 
 __all__ = ["Kernel", "boot"]
 
-RELEASES: Final[dict[str, Release]] = {"2.4": Linux24(), "2.6": Linux26()}
-"""What ``KernelConfig.release`` names."""
+RELEASES: Final[dict[tuple[str, bool], Release]] = {
+    ("2.4", True): Linux24(),
+    ("2.6", True): Linux26(),
+    ("2.6", False): Linux26NoMmu(),
+}
+"""By ``KernelConfig.release`` and ``KernelConfig.mmu``."""
 
 
 class Kernel:
@@ -59,7 +63,7 @@ class Kernel:
 
     def __init__(self, config: KernelConfig | None = None) -> None:
         self.config = config or KernelConfig()
-        self.release = RELEASES[self.config.release]
+        self.release = RELEASES[self.config.release, self.config.mmu]
         self.image = KernelImage(self.config)
         self.ram = self.image.ram
         self.statics = self.image.statics
@@ -73,7 +77,7 @@ class Kernel:
         self.highmem = self.release.highmem(self)
         self.exception_table = ExceptionTable(self.ram)
         self.paging = self.release.paging(self)
-        startup_32(self.ram, self.image.boot_tables)
+        self.release.startup(self)
         init_task(self.image)
 
     @property
@@ -111,6 +115,7 @@ class Kernel:
             ("mem_init", self._mem_init),
             ("zap_low_mappings", self._zap_low_mappings),
             ("kmem_cache_init", self._kmem_cache_init),
+            ("vmalloc_init", self._vmalloc_init),
             ("proc_caches_init", lambda: self.release.proc_caches_init(self)),
             ("page_cache_init", self._page_cache_init),
             ("kmem_cpucache_init", lambda: self.slab.kmem_cpucache_init()),
@@ -151,8 +156,11 @@ class Kernel:
             self.paging.zap_low_mappings()
 
     def _kmem_cache_init(self) -> None:
-        """The slab allocator, its general caches, and with it vmalloc."""
+        """The slab allocator and its general caches."""
         self.slab = self.release.slab(self)
+
+    def _vmalloc_init(self) -> None:
+        """What both releases do at the first vmalloc()."""
         self.vmalloc = self.release.vmalloc(self)
 
     def _page_cache_init(self) -> None:

@@ -85,6 +85,15 @@ class Surroundings:
         ),
     ] = 60.0
 
+    no_mmu: Annotated[
+        bool,
+        typer.Option(
+            "--no-mmu",
+            help="Run it on a 2.6 kernel without MMU: paging stays off. A static PIE, please.",
+            rich_help_panel=_PROGRAM,
+        ),
+    ] = False
+
     def has(self, program: Path) -> bool:
         """Whether the folder of ``--root`` has the program, by the name it has in there."""
         return self.root is not None and os.path.lexists(f"{self.root}/{program}")
@@ -160,13 +169,16 @@ def run(
     - `mmucheck run ./a.out one two`
     - `mmucheck run --ram 8M --check full --stats ./busybox sh -c 'ls -l / | sort'`
     - `mmucheck run --root ./tree ./busybox find / -name '*.c'`
+    - `mmucheck run --no-mmu nommu_maps_pie`
     - `mmucheck run --trace --timeout 10 --json run.json ./a.out`
     """
     if json == STANDARD_OUTPUT:
         raise BadInput("--json -: the program's own output goes there: give a file")
     output, limits = Output(json), surroundings.limits()
     file = program if surroundings.has(program) else guest_or_file(program)
-    if not surroundings.has(program) and _ring(machine, file) != _RING_3:
+    if surroundings.no_mmu:
+        result = _run_without_mmu(machine, file, [str(program), *(arguments or ())], limits)
+    elif not surroundings.has(program) and _ring(machine, file) != _RING_3:
         result = _run_kernel(machine, program, limits)
     else:
         argv = [os.fsencode(text) for text in (str(program), *(arguments or ()))]
@@ -291,6 +303,26 @@ def _run_kernel(machine: MachineOptions, program: Path, limits: "Limits") -> dic
     if pc.failures:
         result["message"] = "\n".join(f"{program}: assertion failed: {t}" for t in pc.failures)
     return result
+
+
+def _run_without_mmu(
+    machine: MachineOptions, program: Path, words: list[str], limits: "Limits"
+) -> dict[str, Any]:
+    """A program that shares the physical address space with the kernel."""
+    from harness.machine import GuestDied, GuestStopped
+    from harness.nommu import NoMmuMachine
+
+    config = replace(machine.config(), release="2.6", mmu=False)
+    pc = NoMmuMachine.boot(config, limits=limits)
+    try:
+        status = pc.run(load_elf(program), [os.fsencode(word) for word in words])
+    except GuestStopped as stopped:
+        return {"status": _STOPPED, "message": f"{words[0]}: {stopped}"}
+    except GuestDied as died:
+        return {"status": _KERNEL_DIED, "message": f"{words[0]}: {died}"}
+    finally:
+        _write(sys.stdout, bytes(pc.output))
+    return {"status": status}
 
 
 def _print_statistics(console: Console, statistics: dict[str, Any]) -> None:

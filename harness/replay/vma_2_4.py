@@ -66,7 +66,7 @@ class VmaMachine(vma.VmaMachine):
     def __init__(self) -> None:
         super().__init__()
         self.kernel = Kernel(KernelConfig(ram=64 * MIB))
-        self.kernel.start_kernel(until="kmem_cache_init")
+        self.kernel.start_kernel(until="vmalloc_init")
         self.image, slab = self.kernel.image, self.kernel.slab
         image = self.image
         proc_caches_init(image, slab)

@@ -11,6 +11,7 @@ but this decides by the release: code that both share takes its numbers from
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.layout import Layout
@@ -44,9 +45,13 @@ class Release(ABC):
     """One release. Its methods build a part each, and keep nothing."""
 
     missing_steps: ClassVar[frozenset[str]] = frozenset()
-    """The steps of the boot for which this release has no parts yet."""
+    """The steps of the boot that this kernel does not have."""
 
     # -- memory ----------------------------------------------------------------------------------
+
+    def startup(self, kernel: "Kernel") -> None:
+        """What RAM holds when the first instruction of C runs: provisional page tables."""
+        startup_32(kernel.ram, kernel.image.boot_tables)
 
     @abstractmethod
     def bootmem(self, image: KernelImage) -> Bootmem:

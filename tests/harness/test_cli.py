@@ -217,6 +217,17 @@ def test_run_checks_the_program_against_the_ram(mmucheck: Mmucheck, tmp_path: Pa
     assert "there are 16777216" in end.error
 
 
+def test_run_without_an_mmu(mmucheck: Mmucheck) -> None:
+    for text, fragment in (("hello", "give a PIE"), ("no_such", "cannot be read")):
+        end = mmucheck("run", "--no-mmu", text)
+        assert end.status == 2
+        assert fragment in end.error
+    assert mmucheck("run", "--no-mmu", "--highmem", "4G", "hello_pie").status == 2
+    assert mmucheck("run", "--no-mmu", "--max-insns", "5000", "greedy_pie", "loop").status == 124
+    end = mmucheck("run", "--no-mmu", "--ram", "16M", "greedy_pie", "mmap")
+    assert end.status == 128 + 9
+
+
 @pytest.mark.parametrize("different", [True, False])
 def test_replay_tells_equal_from_different(
     mmucheck: Mmucheck, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, different: bool

@@ -8,10 +8,14 @@ from harness.guests import guest_path
 from harness.machine import GuestDied, GuestStopped, Limits
 from harness.nommu import NoMmuMachine
 from kernel_model.arch_i386.page import virt_to_phys
+from kernel_model.arch_i386.signal import SIGKILL
 from kernel_model.config import KernelConfig
+from kernel_model.errno import ENOMEM
 from kernel_model.errors import BadInput
-from kernel_model.image import KernelImage
+from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.nommu import NoMmu
+from kernel_model.structs.mman import MAP_PRIVATE
+from tests.kernel_model.mm.slab_settling import settle
 from tests.kernel_model.mm.test_nommu import Blocks
 
 pytestmark = pytest.mark.book("3.10")
@@ -93,3 +97,48 @@ def test_a_trap_ends_the_program_with_a_report(machine: NoMmuMachine) -> None:
     machine.ram.write(broken.image.entry, b"\x0f\x0b")
     with pytest.raises(GuestDied, match="#UD"):
         machine.enter(broken, [b"broken"])
+
+
+@pytest.fixture
+def booted() -> NoMmuMachine:
+    return NoMmuMachine.boot(KernelConfig(ram=16 << 20, release="2.6", mmu=False))
+
+
+def test_a_kernel_boots_without_page_tables(booted: NoMmuMachine) -> None:
+    kernel = booted.kernel
+    assert kernel.started
+    assert not any(kernel.ram.table(SWAPPER_PG_DIR)), "nobody wrote a page directory"
+    assert not hasattr(kernel, "page_faults")
+    assert kernel.slab.find("size-1048576"), "mappings come from kmalloc(), up to 1 MiB"
+
+
+def test_programs_on_a_booted_kernel_leave_no_frame_behind(booted: NoMmuMachine) -> None:
+    kernel, ledger = booted.kernel, booted.ledger
+    settle(kernel.slab)
+    before = ledger.owned_frames()
+    for name in ("nommu_maps_pie", "hello_pie", "nommu_maps_pie"):
+        assert booted.run(program(name)) == 0
+    settle(kernel.slab)
+    assert ledger.owned_frames() == before
+
+
+@pytest.mark.parametrize("pages", [32, 64, 128, 256])
+def test_a_mapping_is_one_block_of_kmalloc(booted: NoMmuMachine, pages: int) -> None:
+    mm = booted.memory.kmalloc(booted.image.structs.mm_struct.size, 0xD0)
+    booted.ram.fill(virt_to_phys(mm), booted.image.structs.mm_struct.size)
+    at = booted.nommu.do_mmap_pgoff(mm, 0, 0, pages << 12, 3, MAP_PRIVATE, 0)
+    assert booted.memory.ksize(at) == pages << 12
+    assert not at & (pages << 12) - 1
+    assert booted.nommu.do_mmap_pgoff(mm, 0, 0, (256 << 12) + 1, 3, MAP_PRIVATE, 0) == -ENOMEM
+    booted.nommu.exit_mmap(mm)
+
+
+def test_memory_that_is_out_ends_the_program_alone(booted: NoMmuMachine) -> None:
+    settle(booted.kernel.slab)
+    before = booted.ledger.owned_frames()
+    for _ in range(2):
+        assert booted.run(program("greedy_pie"), [b"greedy", b"mmap"]) == 128 + SIGKILL
+        assert "Out of Memory: Killed process 1 (greedy_pie" in booted.kernel.log
+    settle(booted.kernel.slab)
+    assert booted.ledger.owned_frames() == before
+    assert booted.run(program("hello_pie")) == 0

@@ -155,7 +155,7 @@ def test_creating_them_again_changes_nothing() -> None:
 
 def test_no_memory_for_one_of_them_is_a_panic(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(CONFIGS["up"])
-    kernel.start_kernel(until="kmem_cache_init")
+    kernel.start_kernel(until="vmalloc_init")
     monkeypatch.setattr(kernel.slab, "kmem_cache_create", lambda *_: 0)
     with pytest.raises(KernelPanic, match="cannot create the slab cache signal_act"):
         proc_caches_init(kernel.image, kernel.slab)

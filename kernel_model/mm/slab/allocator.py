@@ -20,7 +20,13 @@ from kernel_model.lists import Lists
 from kernel_model.mm.slab.arrays import ObjectArrays
 from kernel_model.mm.slab.cache import Cache
 from kernel_model.mm.slab.create import Geometry, Limits
-from kernel_model.mm.slab.flags import SLAB_CACHE_DMA, SLAB_DMA, SLAB_HWCACHE_ALIGN
+from kernel_model.mm.slab.flags import (
+    MAX_GFP_ORDER,
+    NOMMU_MAX_ORDER,
+    SLAB_CACHE_DMA,
+    SLAB_DMA,
+    SLAB_HWCACHE_ALIGN,
+)
 from kernel_model.mm.slab.objects import Constructor, Objects
 
 MOST_CACHES: Final = 1 << 16
@@ -172,6 +178,7 @@ class Slab:
             int(self._statics.offslab_limit),
             int(self._statics.slab_break_gfp_order),
             self.objects.debug is not None,
+            MAX_GFP_ORDER if self._image.config.mmu else NOMMU_MAX_ORDER,
         )
 
     def _fill(self, cache: Cache, name: str, geometry: Geometry) -> None:

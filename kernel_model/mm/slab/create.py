@@ -26,6 +26,8 @@ class Limits:
     offslab_limit: int
     break_order: int
     debug: bool
+    max_order: int = MAX_GFP_ORDER
+    """No slab has more than ``2**max_order`` pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def smallest_good_fit(size: int, alignment: int, flags: int, limits: Limits) -> 
     order = 0
     while True:
         found = fit(order, size, alignment, flags, limits)
-        if order >= MAX_GFP_ORDER:
+        if order >= limits.max_order:
             return found
         if found.num:
             if flags & limits.off_slab and found.num > limits.offslab_limit:

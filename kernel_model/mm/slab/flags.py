@@ -36,6 +36,8 @@ DEBUG_MASK: Final = SLAB_DEBUG_INITIAL | SLAB_RED_ZONE | SLAB_POISON
 BYTES_PER_WORD: Final = 4
 MAX_OBJ_ORDER: Final = 5
 MAX_GFP_ORDER: Final = 5
+NOMMU_MAX_ORDER: Final = 8
+"""Both, where there is no MMU: objects and slabs of up to 1 MiB."""
 
 RED_INACTIVE: Final = 0x5A2CF071
 """Around an object that is free: 2.4's ``RED_MAGIC1``."""

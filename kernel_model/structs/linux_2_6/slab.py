@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MALLOC_SIZES: Final = (32, 64, 96, 128, 192, *(1 << shift for shift in range(8, 18)))
 """Object sizes of the general caches, 32 to 131,072 bytes."""
+NOMMU_SIZES: Final = (*MALLOC_SIZES, *(1 << shift for shift in range(18, 21)))
+"""Without an MMU whole mappings come from them, so they go up to 1 MiB."""
 
 SLAB: Final = struct(
     "struct slab",

@@ -13,6 +13,7 @@ from kernel_model.structs.linux_2_6.slab import (
     CACHE_NAME_BYTES,
     MALLOC_SIZES,
     MAX_CACHE_NAMES,
+    NOMMU_SIZES,
 )
 from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_ZONES, spinlock_t
 from kernel_model.structs.statics import (
@@ -51,6 +52,7 @@ def page_address_statics(structs: "Structs") -> list[tuple[str, CType]]:
 
 def kernel_statics(structs: "Structs") -> CType:
     """The structure of all static objects of 2.6, for the layouts in ``structs``."""
+    sizes = MALLOC_SIZES if structs.abi.mmu else NOMMU_SIZES
     return struct(
         "struct kernel_statics",
         [
@@ -78,7 +80,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("shmem_inode_cachep", pointer("kmem_cache_t")),
             *resource_statics(),
             ("cache_cache", structs.kmem_cache_t),
-            ("malloc_sizes", array(structs.cache_sizes_t, len(MALLOC_SIZES) + 1)),
+            ("malloc_sizes", array(structs.cache_sizes_t, len(sizes) + 1)),
             ("cache_chain", LIST_HEAD),
             ("offslab_limit", UINT),
             ("slab_break_gfp_order", UINT),

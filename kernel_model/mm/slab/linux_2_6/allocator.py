@@ -49,7 +49,7 @@ class Slab26(Slab):
         self, image: KernelImage, frames: Frames, pages: PageSource, online_cpus: int = 1
     ) -> None:
         objects = Objects26(image, frames, pages, self.cache_free)
-        sizes = malloc_sizes(image.config.l1_cache_bytes)
+        sizes = malloc_sizes(image.config.l1_cache_bytes, mmu=image.config.mmu)
         super().__init__(image, objects, image.symbol("cache_chain"), sizes)
         self.cpu_caches = TunedArrays(image, objects, self)
         self.reaper = Reaper(image, objects, self.cpu_caches, self.chain)
@@ -127,7 +127,7 @@ class Slab26(Slab):
         dtor: Constructor | None,
     ) -> int:
         debug = self.objects.debug is not None
-        if is_early_error(name, size, ctor=bool(ctor), dtor=bool(dtor)):
+        if is_early_error(name, size, self._limits().max_order, ctor=bool(ctor), dtor=bool(dtor)):
             self._image.printk(f"<3>kmem_cache_create: Early error in slab {name}\n")
             raise KernelBug("slab.c", 1204, f"kmem_cache_create({name!r}, size {size})")
         if debug:
@@ -202,6 +202,10 @@ class Slab26(Slab):
         """Bytes of an object as its user knows it."""
         cache = self.objects.cache(cachep)
         return int(cache.view.reallen) if self.objects.debug is not None else cache.objsize
+
+    def ksize(self, objp: int) -> int:
+        """Bytes that may be used of what ``kmalloc()`` gave; 0 of NULL."""
+        return self.kmem_cache_size(self.objects.page_cache_of(objp)) if objp else 0
 
     def kmem_cache_name(self, cachep: int) -> str:
         """How a cache is called."""

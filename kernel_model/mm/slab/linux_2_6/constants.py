@@ -7,7 +7,7 @@ Models linux-2.6.11 ``include/linux/slab.h`` and the head of ``mm/slab.c`` (book
 from typing import Final
 
 from kernel_model.mm.slab.flags import CREATE_MASK, DEBUG_MASK, SlabConstants
-from kernel_model.structs.linux_2_6.slab import MALLOC_SIZES
+from kernel_model.structs.linux_2_6.slab import MALLOC_SIZES, NOMMU_SIZES
 
 SLAB_STORE_USER: Final = 0x10000
 """Behind each object stands who asked for it, or gave it back."""
@@ -50,11 +50,13 @@ NONE, PARTIAL, FULL = range(3)
 """``g_cpucache_up``: how far the start has come."""
 
 
-def malloc_sizes(cache_line: int) -> tuple[int, ...]:
+def malloc_sizes(cache_line: int, *, mmu: bool = True) -> tuple[int, ...]:
     """The sizes of the general caches (``include/linux/kmalloc_sizes.h``).
 
     96 and 192 are worth a cache only where an object of that size fills whole cache lines.
     """
     return tuple(
-        size for size in MALLOC_SIZES if size not in (96, 192) or cache_line < size // 3 * 2
+        size
+        for size in (MALLOC_SIZES if mmu else NOMMU_SIZES)
+        if size not in (96, 192) or cache_line < size // 3 * 2
     )

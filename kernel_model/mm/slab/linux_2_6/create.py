@@ -13,7 +13,6 @@ from kernel_model.mm.slab.cache import align_up
 from kernel_model.mm.slab.create import Fit, Geometry, Limits, fit, smallest_good_fit
 from kernel_model.mm.slab.flags import (
     BYTES_PER_WORD,
-    MAX_OBJ_ORDER,
     SLAB_HWCACHE_ALIGN,
     SLAB_POISON,
     SLAB_RED_ZONE,
@@ -26,11 +25,9 @@ from kernel_model.mm.slab.linux_2_6.constants import (
 )
 
 
-def is_early_error(name: str, size: int, *, ctor: bool, dtor: bool) -> bool:
+def is_early_error(name: str, size: int, max_order: int, *, ctor: bool, dtor: bool) -> bool:
     """Whether a request is one of the serious usage bugs."""
-    return (
-        not name or not BYTES_PER_WORD <= size <= PAGE_SIZE << MAX_OBJ_ORDER or (dtor and not ctor)
-    )
+    return not name or not BYTES_PER_WORD <= size <= PAGE_SIZE << max_order or (dtor and not ctor)
 
 
 def check_flags(name: str, flags: int, *, dtor: bool, debug: bool) -> None:
