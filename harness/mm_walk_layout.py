@@ -69,6 +69,12 @@ class WalkFault(enum.IntEnum):
     """A frame on the list of a CPU has a user, or flags that no free frame has."""
 
 
+ONLY_IN_2_6: Final = frozenset(
+    {WalkFault.NR_FREE, WalkFault.ORDER_MARK, WalkFault.CPU_LIST, WalkFault.CPU_FRAME}
+)
+"""What 2.4 has nothing for."""
+
+
 MM_WALK_FAULT: Final = struct(
     "struct mm_walk_fault",
     [("kind", UINT), ("zone", UINT), ("order", UINT), ("pfn", UINT)],
