@@ -4,7 +4,7 @@
 The configuration ``numa`` allocates on the current CPU's node first, ``disc`` takes turns.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from harness.replay.buddy import ScriptedPressure, WouldLoop
 from harness.replay.trace import Comparison, Trace
@@ -49,7 +49,7 @@ class _Run:
         self._pgdats = [node_data(kernel.image, nid) for nid in range(len(self._spans))]
         assert isinstance(kernel.layout, NodeMemory)
         self._layout = kernel.layout
-        self._allocator: NumaPageAllocator = kernel.layout.allocator
+        self._allocator = cast(NumaPageAllocator, kernel.layout.allocator)
 
     def replay(self) -> None:
         equal, data = self._comparison.equal, self._data

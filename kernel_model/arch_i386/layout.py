@@ -46,6 +46,14 @@ def zone_sizes(low: int, high: int) -> list[int]:
     return sizes
 
 
+def node_zone_sizes(start: int, end: int) -> list[int]:
+    """The same for a node of the frames ``start`` to ``end - 1`` of low memory."""
+    sizes = [0] * MAX_NR_ZONES
+    sizes[ZONE_DMA] = max(min(end, MAX_DMA_PFN) - start, 0)
+    sizes[ZONE_NORMAL] = max(end - max(start, MAX_DMA_PFN), 0)
+    return sizes
+
+
 class Layout(Protocol):
     """What depends on whether memory is uniform."""
 
@@ -101,7 +109,11 @@ class NodeMemory:
         self._image = image
         self._bootmem = bootmem
         self._spans = image.config.node_spans
-        self.allocator = NumaPageAllocator(image)
+        self.allocator = self.page_allocator(image)
+
+    def page_allocator(self, image: KernelImage) -> PageAllocator:
+        """The allocator over the zones of all nodes."""
+        return NumaPageAllocator(image)
 
     def setup_memory(self) -> None:
         statics = self._image.statics
@@ -131,9 +143,7 @@ class NodeMemory:
     def zone_sizes_init(self) -> None:
         name_zones(self._image)
         for nid, (start, end) in enumerate(self._spans):
-            sizes = [0] * MAX_NR_ZONES
-            sizes[ZONE_DMA] = max(min(end, MAX_DMA_PFN) - start, 0)
-            sizes[ZONE_NORMAL] = end - max(start, MAX_DMA_PFN)
+            sizes = node_zone_sizes(start, end)
             free_area_init_node(self._image, self._bootmem, nid, sizes, start << PAGE_SHIFT)
 
     def free_all_bootmem(self, allocator: PageAllocator) -> int:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT
+from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import free_area_init_core
@@ -58,8 +58,9 @@ class NumaMemMap(MemMap):
 
     def _read_nodes(self) -> None:
         """The nodes by their first frame. Called once, when all of them have a ``mem_map``."""
+        names = self._image.constants.fields
         nodes = sorted(
-            (int(node.node_start_paddr) >> PAGE_SHIFT, int(node.node_mem_map))
+            (int(getattr(node, names.node_start)) >> names.node_start_shift, int(node.node_mem_map))
             for node in nodes_online(self._image)
         )
         self._starts = [start for start, _ in nodes]
@@ -87,7 +88,7 @@ def nodes_online(image: KernelImage) -> Iterator[Any]:
     while pgdat:
         node = image.at(image.structs.pg_data_t, pgdat)
         yield node
-        pgdat = int(node.node_next)
+        pgdat = int(getattr(node, image.constants.fields.node_next))
 
 
 class NumaPageAllocator(PageAllocator24):

@@ -30,7 +30,6 @@ from kernel_model.mm.page_flags import NAMES, flag_names
 from kernel_model.structs.mmzone import MAX_NR_ZONES
 
 _FILE: Final = "page_alloc.c"
-_ZONELIST_BYTES: Final = 4 * (MAX_NR_ZONES + 1)
 
 
 class BadFrame(KernelBug):
@@ -68,6 +67,7 @@ class PageAllocator(ABC):
         self._zone_table = virt_to_phys(image.symbol("zone_table")) >> 2
         self._contig_page_data = image.symbol("contig_page_data")
         self._zonelists = node.offset("node_zonelists")
+        self._zonelist_bytes = image.structs.zonelist_t.size
         self._zone_bytes, self._zone_size = zone.size, zone.word(names.zone_size)
         self._zone_free_pages = zone.word("free_pages")
         self._node_next = node.word(names.node_next)
@@ -128,7 +128,7 @@ class PageAllocator(ABC):
 
     def alloc_pages_pgdat(self, pgdat: int, gfp_mask: int, order: int) -> int:
         """``alloc_pages_node()``: from this node's zones only."""
-        zonelist = pgdat + self._zonelists + (gfp_mask & self._gfp.zonemask) * _ZONELIST_BYTES
+        zonelist = pgdat + self._zonelists + (gfp_mask & self._gfp.zonemask) * self._zonelist_bytes
         return self.alloc_pages_zonelist(gfp_mask, order, zonelist)
 
     def alloc_page(self, gfp_mask: int, purpose: str = "kernel") -> int:
@@ -197,7 +197,7 @@ class PageAllocator(ABC):
     def _nr_free_zone_pages(self, modifier: int) -> int:
         total = 0
         for pgdat in self.pgdats():
-            for zone in self.zones_of(pgdat + self._zonelists + modifier * _ZONELIST_BYTES):
+            for zone in self.zones_of(pgdat + self._zonelists + modifier * self._zonelist_bytes):
                 total += max(zone.present_pages - int(zone.view.pages_high), 0)
         return total
 

@@ -11,7 +11,7 @@ from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.layout import Layout
 from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
 from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
-from kernel_model.arch_i386.linux_2_6.layout import UniformMemory26
+from kernel_model.arch_i386.linux_2_6.layout import NodeMemory26, UniformMemory26
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.caches import proc_caches_init
 from kernel_model.file_memory import FileMemory
@@ -65,7 +65,8 @@ class Linux26(Linux24):
         return LastSuccessBootmem(image)
 
     def layout(self, image: KernelImage, bootmem: Bootmem) -> Layout:
-        return UniformMemory26(image, bootmem)
+        uniform = image.config.nodes == 1
+        return (UniformMemory26 if uniform else NodeMemory26)(image, bootmem)
 
     def highmem(self, kernel: "Kernel") -> DirectMapping:
         memmap = cast(MemMap26, kernel.allocator.memmap)  # what layout() made

@@ -28,6 +28,8 @@ class Abi:
     spinlock_bytes: int = 0
     nr_cpus: int = 1
     debug_slab: bool = False
+    discontig: bool = False
+    """Built for memory in several nodes, of which 2.6 puts all zones on each zonelist."""
     release: str = "2.4"
     mmu: bool = True
     rmap: str = "object"
@@ -41,6 +43,7 @@ class Abi:
             spinlock_bytes=4 if config.smp else config.spinlock_bytes,
             nr_cpus=config.nr_cpus,
             debug_slab=config.debug_slab,
+            discontig=config.release == "2.6" and config.nodes > 1,
             release=config.release,
             mmu=config.mmu,
             rmap=config.rmap,

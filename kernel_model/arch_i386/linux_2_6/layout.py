@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Uniform memory as 2.6 makes its zones and retires its boot map (book 2.8, 5.7)."""
+"""Uniform memory and nodes: how 2.6 makes zones and retires boot maps (book 2.8, 5.7)."""
 
 import numpy as np
 
-from kernel_model.arch_i386.layout import UniformMemory, zone_sizes
+from kernel_model.arch_i386.layout import NodeMemory, UniformMemory, node_zone_sizes, zone_sizes
 from kernel_model.image import KernelImage
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.free_area import name_zones
 from kernel_model.mm.linux_2_6.free_area import free_area_init_node
 from kernel_model.mm.linux_2_6.free_frames import free_frames
 from kernel_model.mm.linux_2_6.mmzone import Zone26
+from kernel_model.mm.linux_2_6.numa import NodePageAllocator26
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.watermarks import init_statics
+from kernel_model.mm.numa import node_data
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.retire_bootmem import clear_frames
 from kernel_model.ram import PAGE_SHIFT
@@ -67,4 +69,32 @@ class UniformMemory26(UniformMemory):
 
     def free_all_bootmem(self, allocator: PageAllocator) -> int:
         pgdat = self._image.symbol("contig_page_data")
+        return free_all_bootmem(self._image, self._bootmem, self.allocator, pgdat)
+
+
+class NodeMemory26(NodeMemory):
+    """Several nodes, each with its boot map, its ``mem_map`` and its zones in its own memory."""
+
+    allocator: NodePageAllocator26
+
+    def page_allocator(self, image: KernelImage) -> NodePageAllocator26:
+        init_statics(image)
+        return NodePageAllocator26(image)
+
+    def zone_sizes_init(self) -> None:
+        image = self._image
+        name_zones(image)
+        # The nodes were put before each other; from now on the first stands first.
+        image.statics.pgdat_list = 0
+        for nid in reversed(range(len(self._spans))):
+            pgdat = node_data(image, nid)
+            image.at(image.structs.pg_data_t, pgdat).pgdat_next = image.statics.pgdat_list
+            image.statics.pgdat_list = pgdat
+        for nid, (start, end) in enumerate(self._spans):
+            sizes = node_zone_sizes(start, end)
+            pgdat, memmap = node_data(image, nid), self.allocator.memmap
+            free_area_init_node(image, self._bootmem, memmap, nid, pgdat, sizes, start)
+
+    def free_all_bootmem_node(self, allocator: PageAllocator, nid: int) -> int:
+        pgdat = node_data(self._image, nid)
         return free_all_bootmem(self._image, self._bootmem, self.allocator, pgdat)

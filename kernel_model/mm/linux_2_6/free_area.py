@@ -130,7 +130,8 @@ def _free_area_init_core(
             continue
         _init_wait_table(image, bootmem, pgdat, zone)
         node.nr_zones = index + 1
-        zone.view.zone_mem_map = memmap.page(pfn)
+        frames = pfn - int(node.node_start_pfn)
+        zone.view.zone_mem_map = int(node.node_mem_map) + frames * memmap.page_bytes
         zone.view.zone_start_pfn = pfn
         if pfn & (1 << image.constants.max_order - 1) - 1:
             image.printk("<2>BUG: wrong zone alignment, it will crash\n")

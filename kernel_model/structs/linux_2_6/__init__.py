@@ -27,7 +27,7 @@ def declare(structs: "Structs") -> None:
     structs.page = mmzone.page(abi)
     structs.pte_chain = mmzone.PTE_CHAIN
     structs.free_area_t = mmzone.FREE_AREA
-    structs.zonelist_t = mmzone.ZONELIST
+    structs.zonelist_t = mmzone.zonelist(abi)
     structs.bootmem_data_t = mmzone.BOOTMEM_DATA
     structs.vm_struct = mmzone.VM_STRUCT
     structs.resource = mmzone_2_4.RESOURCE

@@ -56,9 +56,15 @@ used slot in the bits below :data:`NRPTE`."""
 
 FREE_AREA: Final = struct("struct free_area", [("free_list", LIST_HEAD), ("nr_free", ULONG)])
 
-ZONELIST: Final = struct(
-    "struct zonelist", [("zones", array(pointer("struct zone"), MAX_NR_ZONES + 1))]
-)
+MAX_NUMNODES: Final = 4
+"""Nodes of a kernel that is built for several."""
+
+
+def zonelist(abi: "Abi") -> CType:
+    """The zones to try, of every node, with a NULL behind them."""
+    places = MAX_NR_ZONES * (MAX_NUMNODES if abi.discontig else 1) + 1
+    return struct("struct zonelist", [("zones", array(pointer("struct zone"), places))])
+
 
 BOOTMEM_DATA: Final = struct(
     "bootmem_data_t",
@@ -178,7 +184,7 @@ def pg_data_t(abi: "Abi") -> CType:
         "pg_data_t",
         [
             ("node_zones", array(zone(abi), MAX_NR_ZONES)),
-            ("node_zonelists", array(ZONELIST, GFP_ZONETYPES)),
+            ("node_zonelists", array(zonelist(abi), GFP_ZONETYPES)),
             ("nr_zones", INT),
             ("node_mem_map", pointer("struct page")),
             ("bdata", pointer("bootmem_data_t")),
