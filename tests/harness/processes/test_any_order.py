@@ -12,6 +12,9 @@ import pytest
 
 from harness.guests import guest_path
 from harness.machine import Machine
+from harness.monitors.buddies import check_machine
+from harness.processes.checking import Check
+from harness.processes.linux import Linux, Setup
 from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
 from tests import packages
@@ -51,6 +54,20 @@ def printed(release: str) -> str:
 @pytest.mark.book("4.8")
 def test_pages_stand_where_they_were_put() -> None:
     assert printed("2.6") == IN_ANY_ORDER
+
+
+@pytest.mark.book("4.8", "3.10")
+@pytest.mark.parametrize("rmap", ["object", "pte_chain"])
+def test_whole_address_spaces_are_as_meant(rmap: str) -> None:
+    """Model, specification and CPU, at each fault and over all pages at ``fork()`` and the end."""
+    machine = Machine(Kernel(KernelConfig(release="2.6", rmap=rmap)))
+    path, written = b"/bin/any_order", bytearray()
+    files = {path: guest_path("any_order").read_bytes()}
+    linux = Linux(machine, Setup(files=files, output=written.extend, check=Check.FULL))
+    ended = linux.run(linux.start(path, [path]))
+    linux.close()
+    assert (ended.status, written.decode()) == (0, IN_ANY_ORDER)
+    check_machine(machine.kernel, machine.ledger)
 
 
 def test_2_4_has_no_such_call() -> None:
