@@ -99,6 +99,7 @@ class KernelConfig:
     makes it; SMP builds always have 4. ``debug_highmem`` is CONFIG_DEBUG_HIGHMEM: the slots of
     ``kmap_atomic()`` are unmapped after use, and checked. Without ``mmu`` the kernel is built for a
     CPU that never turns paging on (2.6 only). ``rmap`` is the kind of reverse map of 2.6.
+    ``nr_hugepages`` is its boot parameter ``hugepages=``: how many to take for the pool.
     """
 
     ram: int = 64 * MIB
@@ -121,6 +122,7 @@ class KernelConfig:
     debug_highmem: bool = False
     mmu: bool = True
     rmap: str = "object"
+    nr_hugepages: int = 0
 
     def __post_init__(self) -> None:
         if not self.e820:
@@ -158,8 +160,22 @@ class KernelConfig:
             raise BadConfig(f"rmap {self.rmap!r}: one of {', '.join(REVERSE_MAPS)}")
         if self.rmap != "object" and self.release == "2.4":
             raise BadConfig("2.4 has no reverse map: choose release 2.6 for rmap pte_chain")
+        self._check_hugepages()
         if self.spinlock_bytes not in (0, 4):
             raise BadConfig(f"spinlock_bytes {self.spinlock_bytes}: 0 or 4")
+
+    def _check_hugepages(self) -> None:
+        if self.nr_hugepages < 0:
+            raise BadConfig(f"{self.nr_hugepages} huge pages: give 0 or more")
+        if not self.nr_hugepages:
+            return
+        if self.release == "2.4" or not self.mmu:
+            raise BadConfig("huge pages need a 2.6 kernel with MMU: choose that, or none of them")
+        if not self.features.pse:
+            raise BadConfig(
+                f"huge pages need a CPU with 4 MiB pages, which a {self.cpu_model} lacks: choose "
+                f"pentium or later"
+            )
 
     def _check_nodes(self) -> None:
         if not 1 <= self.nodes <= MAX_NODES:

@@ -185,6 +185,7 @@ class Kernel:
         self.file_memory = release.file_memory(self)
         self.hostfs = self.file_memory.hostfs
         self.spaces = release.spaces(self)
+        self.hugetlbfs = release.hugetlbfs(self)
         self.fork = release.fork(self)
         self.mmu_context = context = MmuContext(image, tlb)
         self.exec = release.exec(self)

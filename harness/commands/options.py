@@ -105,6 +105,15 @@ class MachineOptions:
             "--cpus", metavar="N", help="CPUs; more than 1 is SMP.", rich_help_panel=MACHINE
         ),
     ] = "1"
+    nr_hugepages: Annotated[
+        str,
+        typer.Option(
+            "--nr-hugepages",
+            metavar="N",
+            help="Huge pages to take at boot (2.6).",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "0"
     seed: Annotated[
         str,
         typer.Option(
@@ -125,6 +134,7 @@ class MachineOptions:
             cpu_model=self.cpu_model or USUAL_MODEL,
             nodes=parse_number(self.nodes, f"{prefix}nodes"),
             nr_cpus=parse_number(self.cpus, f"{prefix}cpus"),
+            nr_hugepages=parse_number(self.nr_hugepages, f"{prefix}nr-hugepages"),
         )
 
     def seed_number(self, prefix: str = "--") -> int:

@@ -76,6 +76,8 @@ class Files:
         """File systems whose inodes lie in objects of their own, by their ``a_ops``."""
         self.truncate_inode_pages: Callable[[int], None] = lambda mapping: None
         """Called with the ``i_data`` of an inode that nobody has any more."""
+        self.drop_inode: dict[int, Callable[[int], None]] = {}
+        """What a file system does with such an inode instead, by the address of its ``a_ops``."""
 
     # -- views ---------------------------------------------------------------------------------
 
@@ -120,6 +122,10 @@ class Files:
     def device(self, inode: Any) -> int:
         """The device that the inode of a view is on: major * 256 + minor."""
         return int(inode.i_dev)
+
+    def is_file_hugepages(self, file: int) -> bool:
+        """Whether the file is made of huge pages. 0 is no file. 2.4 has none."""
+        return False
 
     # -- opening -------------------------------------------------------------------------------
 
@@ -238,7 +244,10 @@ class Files:
         view = self.inode(inode)
         view.i_count -= 1
         if not view.i_count:
-            self.truncate_inode_pages(int(view.i_mapping))
+            if drop_inode := self.drop_inode.get(int(view.i_data.a_ops)):
+                drop_inode(inode)
+            else:
+                self.truncate_inode_pages(int(view.i_mapping))
             self._statics.inodes_stat.nr_inodes -= 1
             self._free_inode(inode, int(view.i_data.a_ops))
 

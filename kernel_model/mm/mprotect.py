@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from kernel_model.arch_i386.page import PAGE_MASK, page_align
 from kernel_model.errno import EACCES, EINVAL, ENOMEM
+from kernel_model.mm.mmap.areas import VmArea
 from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.structs.mm import VM_ACCESS
 from kernel_model.structs.mman import PROT_EXEC, PROT_READ, PROT_WRITE
@@ -57,6 +58,8 @@ class Mprotect(ABC):
             if not vma or self._areas.vma(vma).vm_start > start:
                 return -ENOMEM
             area = self._areas.vma(vma)
+            if refusal := self._refusal(area):
+                return refusal
             newflags = prot & VM_ACCESS | area.vm_flags & ~VM_ACCESS
             if newflags & ~(newflags >> 4) & 0xF:
                 return -EACCES
@@ -67,6 +70,10 @@ class Mprotect(ABC):
             changed = self._areas.vma(prev)
             start, vma = max(stop, changed.vm_end), changed.vm_next
         return prev
+
+    def _refusal(self, area: VmArea) -> int:
+        """Why a VMA's protection cannot be changed at all; 0: it can."""
+        return 0
 
     @abstractmethod
     def _fixup(self, vma: int, prev: int, start: int, end: int, newflags: int) -> int:

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.kernel import Kernel
+from kernel_model.mm.hugetlb.geometry import HugePages
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.page_state import PageState
 from kernel_model.proc.meminfo import swap_pages
@@ -41,13 +42,14 @@ def _vmalloc(kernel: Kernel) -> dict[str, int]:
 
 
 def meminfo_data(kernel: Kernel) -> dict[str, int]:
-    """The lines in kB, by their names."""
+    """The lines in kB, by their names; of huge pages there are so many."""
     statics, allocator, state = kernel.statics, kernel.allocator, _page_state(kernel)
     total, total_high = int(statics.totalram_pages), int(statics.totalhigh_pages)
     free, free_high = allocator.nr_free_pages(), allocator.nr_free_highpages()
     swap_cached = int(statics.swapper_space.nrpages)
     swap_total, swap_free = swap_pages(kernel)
     ratio = int(statics.sysctl_overcommit_ratio)
+    huge = int(statics.nr_huge_pages) << HugePages.of(pae=kernel.config.pae).order
     pages = {
         "MemTotal": total,
         "MemFree": free,
@@ -66,17 +68,34 @@ def meminfo_data(kernel: Kernel) -> dict[str, int]:
         "Writeback": state.total("nr_writeback"),
         "Mapped": state.total("nr_mapped"),
         "Slab": state.total("nr_slab"),
-        "CommitLimit": total * ratio // 100 + swap_total,
+        "CommitLimit": (total - huge) * ratio // 100 + swap_total,
         "Committed_AS": int(statics.vm_committed_space),
         "PageTables": state.total("nr_page_table_pages"),
     }
     found = {name: count << _K for name, count in pages.items()}
-    return found | {name: size >> 10 for name, size in _vmalloc(kernel).items()}
+    found |= {name: size >> 10 for name, size in _vmalloc(kernel).items()}
+    return found | _huge_pages(kernel)
+
+
+def _huge_pages(kernel: Kernel) -> dict[str, int]:
+    """``hugetlb_report_meminfo()``: two numbers of pages, and a size in kB."""
+    return {
+        "HugePages_Total": int(kernel.statics.nr_huge_pages),
+        "HugePages_Free": int(kernel.statics.free_huge_pages),
+        "Hugepagesize": HugePages.of(pae=kernel.config.pae).size >> 10,
+    }
 
 
 def meminfo_text(kernel: Kernel) -> str:
     """The file as Linux prints it."""
-    return "".join(f"{name + ':':<13} {kb:>8} kB\n" for name, kb in meminfo_data(kernel).items())
+    huge, lines = _huge_pages(kernel), []
+    for name, value in meminfo_data(kernel).items():
+        if name in huge:
+            unit = "" if name.startswith("HugePages_") else " kB"
+            lines.append(f"{name + ':':<16} {value:>5}{unit}\n")
+        else:
+            lines.append(f"{name + ':':<13} {value:>8} kB\n")
+    return "".join(lines)
 
 
 def vmstat_data(kernel: Kernel) -> dict[str, int]:

@@ -20,6 +20,7 @@ from kernel_model.exec import Exec
 from kernel_model.file_memory import FileMemory
 from kernel_model.fork import Fork
 from kernel_model.fs.file_table import Files
+from kernel_model.fs.hugetlbfs import HugetlbFs
 from kernel_model.image import KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
@@ -146,6 +147,10 @@ class Release(ABC):
     @abstractmethod
     def spaces(self, kernel: "Kernel") -> AddressSpaces:
         """Address spaces and their VMAs."""
+
+    def hugetlbfs(self, kernel: "Kernel") -> HugetlbFs | None:
+        """Files of huge pages, and the pool of those."""
+        return None
 
     def fork(self, kernel: "Kernel") -> Fork:
         """New address spaces, empty and copied."""

@@ -15,6 +15,7 @@ from kernel_model.arch_i386.linux_2_6.layout import NodeMemory26, UniformMemory2
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.caches import proc_caches_init
 from kernel_model.file_memory import FileMemory
+from kernel_model.fs.hugetlbfs import HugetlbFs
 from kernel_model.fs.linux_2_6.file_table import TreeFiles
 from kernel_model.image import KernelImage
 from kernel_model.linux_2_6.caches import CACHES, PTE_CHAINS
@@ -26,6 +27,7 @@ from kernel_model.mm.filemap.linux_2_6.cache import RadixPageCache
 from kernel_model.mm.filemap.linux_2_6.filemap import Filemap26
 from kernel_model.mm.filemap.linux_2_6.mapped_by import SharedTrees
 from kernel_model.mm.filemap.linux_2_6.nopage import shmem_populate
+from kernel_model.mm.hugetlb.pool import HugePagePool
 from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
@@ -94,6 +96,9 @@ class Linux26(Linux24):
 
     def do_initcalls(self, kernel: "Kernel") -> None:
         init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())
+        kernel.statics.max_huge_pages = kernel.config.nr_hugepages
+        if kernel.hugetlbfs:
+            kernel.hugetlbfs.pool.hugetlb_init()
 
     # -- reclaim -----------------------------------------------------------------------------------
 
@@ -189,6 +194,18 @@ class Linux26(Linux24):
         spaces = AddressSpaces(kernel.image, kernel.slab, kernel.files, memory, free_pages)
         kernel.file_memory.shmem.vm_unacct_memory = spaces.limits.vm_unacct_memory
         return spaces
+
+    def hugetlbfs(self, kernel: "Kernel") -> HugetlbFs:
+        return HugetlbFs(
+            kernel.image,
+            kernel.slab,
+            kernel.allocator,
+            HugePagePool(kernel.image, _allocator(kernel), kernel.tlb),
+            cast(RadixPageCache, kernel.page_cache),
+            cast(TreeFiles, kernel.files),
+            cast(Memory26, kernel.memory).huge,
+            cast(mmap.AddressSpaces, kernel.spaces),
+        )
 
     def fork(self, kernel: "Kernel") -> Fork26:
         return Fork26(kernel.image, kernel.slab, kernel.spaces)

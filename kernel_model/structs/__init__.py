@@ -131,6 +131,7 @@ class Structs:
     page_address_map: CType
     page_address_slot: CType
     vm_list_struct: CType
+    hugetlbfs_sb_info: CType
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi

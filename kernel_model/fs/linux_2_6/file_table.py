@@ -40,3 +40,7 @@ class TreeFiles(Files):
         if file:
             self.file(file).f_mapping = self.inode(inode).i_mapping
         return file
+
+    def is_file_hugepages(self, file: int) -> bool:
+        operations = self._image.symbol("hugetlbfs_file_operations")
+        return bool(file) and self.file(file).f_op == operations

@@ -15,6 +15,7 @@ from kernel_model.errno import EBADF, EINVAL, EIO, ENOMEM
 from kernel_model.mm.filemap.mapped_by import ZapPageRange
 from kernel_model.mm.filemap.pages import FilePages
 from kernel_model.mm.filemap.read import FileReader
+from kernel_model.structs.linux_2_6.mm import VM_HUGETLB
 from kernel_model.structs.mm import VM_LOCKED, VM_RAND_READ
 from kernel_model.structs.sched import RLIMIT_RSS
 
@@ -54,7 +55,7 @@ class Advice:
     def madvise_dontneed(self, vma: int, start: int, end: int) -> int:
         """Unmap the pages; the next touch brings what the file has, or zeros."""
         view = self._pages.image.at(self._structs.vm_area_struct, vma)
-        if view.vm_flags & VM_LOCKED:
+        if view.vm_flags & (VM_LOCKED | VM_HUGETLB):
             return -EINVAL
         self._zap_page_range(int(view.vm_mm), start, end - start)
         return 0

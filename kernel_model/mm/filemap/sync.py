@@ -17,6 +17,7 @@ from kernel_model.arch_i386.pgtable import pte_dirty, pte_mkclean, pte_pfn, pte_
 from kernel_model.errno import EBUSY, EINVAL, EIO, ENOMEM
 from kernel_model.mm.filemap.pages import FilePages, UserPageTables
 from kernel_model.mm.page_flags import PG_DIRTY, PG_ERROR, PG_LOCKED
+from kernel_model.structs.linux_2_6.mm import VM_HUGETLB
 from kernel_model.structs.mm import VM_LOCKED, VM_SHARED
 
 MS_ASYNC: Final = 1
@@ -129,7 +130,9 @@ class MemorySync:
             return -EBUSY
         if not file or not vm_flags & VM_SHARED:
             return 0
-        self.filemap_sync(vma, start, end - start)
+        if not vm_flags & VM_HUGETLB:
+            # Huge pages have no PTEs to look at, and no disk to go to.
+            self.filemap_sync(vma, start, end - start)
         if not flags & (MS_SYNC | MS_ASYNC):
             return 0
         if flags & MS_SYNC:

@@ -388,16 +388,26 @@ class PageAllocator26(PageAllocator):
         self._words[at] = self._words[at] + 1 & NOBODY
 
     def put_page(self, page: int) -> None:
-        """One user less. The last one takes the frame off its LRU list and frees it."""
+        """One user less. The last one takes the frame off its LRU list and frees it.
+
+        A compound page that names a destructor is handed to that.
+        """
         if self.memmap.flags(page) & self._compound:
             page = self.memmap.private(page)
             if self._put_page_testzero(page):
-                second = self.memmap.word(page + self.memmap.page_bytes, 0)
-                self.free_pages_ok(page, self._words[second + self.memmap.index_word])
+                self._compound_page_unused(page)
             return
         if not self.memmap.reserved(page) and self._put_page_testzero(page):
             self.lru.delete(page)
             self.free_hot_page(page)
+
+    def _compound_page_unused(self, page: int) -> None:
+        """``page[1].mapping`` may say what to do with it, ``page[1].index`` says its order."""
+        second = self.memmap.word(page + self.memmap.page_bytes, 0)
+        if destructor := self._words[second + self.memmap.mapping_word]:
+            self._image.functions.call(destructor, page)
+        else:
+            self.free_pages_ok(page, self._words[second + self.memmap.index_word])
 
     def pagevec_free(self, pages: Sequence[int], cold: int) -> None:
         """``__pagevec_free()``: free many frames without users, the last of them first."""

@@ -89,7 +89,7 @@ class Mapper:
         place = self.clear_old_maps(mm, addr, length)
         if place is None or self._limits.too_large(mm, length):
             return -ENOMEM
-        vm_flags = self._limits.charge_mapping(length >> PAGE_SHIFT, vm_flags, flags)
+        vm_flags = self._charge(file, length >> PAGE_SHIFT, vm_flags, flags)
         if vm_flags < 0:
             return vm_flags
         vma = self._map(mm, place, addr, addr + length, Content(vm_flags, file, pgoff))
@@ -107,6 +107,15 @@ class Mapper:
 
     def _mapped(self, addr: int, length: int, flags: int, pgoff: int) -> None:
         """What else was asked for with the mapping."""
+
+    def _charge(self, file: int, pages: int, vm_flags: int, flags: int) -> int:
+        """Ask for what the mapping may come to need: its ``vm_flags``, or an error."""
+        return self._limits.charge_mapping(pages, vm_flags, flags)
+
+    def _unmap_failed(self, mm: int, vma: int) -> None:
+        """A file did not map all of a VMA, which is not linked: what it did map goes."""
+        area = self._areas.vma(vma)
+        self._parts.pages.zap_page_range(mm, area.vm_start, area.vm_end - area.vm_start)
 
     def _sharing(self, file: int, prot: int, flags: int, vm_flags: int) -> int:
         """``vm_flags`` with what follows from shared or private, or an error.
@@ -214,5 +223,5 @@ class Mapper:
                 files.inode(files.inode_of(file)).i_writecount += 1
             area.vm_file = 0
             files.fput(file)
-            self._parts.pages.zap_page_range(mm, area.vm_start, area.vm_end - area.vm_start)
+            self._unmap_failed(mm, vma)
         return error

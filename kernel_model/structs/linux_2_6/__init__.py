@@ -11,7 +11,7 @@ from kernel_model.structs import mm as mm_2_4
 from kernel_model.structs import mmzone as mmzone_2_4
 from kernel_model.structs import ptrace, sched, swap
 from kernel_model.structs import statics as statics_2_4
-from kernel_model.structs.linux_2_6 import fs, mm, mmzone, nommu, slab, statics
+from kernel_model.structs.linux_2_6 import fs, hugetlb, mm, mmzone, nommu, slab, statics
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -63,6 +63,7 @@ def declare(structs: "Structs") -> None:
     structs.address_space = fs.address_space(abi)
     structs.inode_operations = fs_2_4.INODE_OPERATIONS
     structs.shmem_sb_info = fs_2_4.shmem_sb_info(abi)
+    structs.hugetlbfs_sb_info = hugetlb.hugetlbfs_sb_info(abi)
     structs.file_operations = fs.FILE_OPERATIONS
     structs.file = fs.file(abi)
     structs.qstr = fs.QSTR

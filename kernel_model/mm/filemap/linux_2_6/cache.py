@@ -64,21 +64,27 @@ class RadixPageCache(PageCache):
         :raises KernelPanic: without memory for a node of the tree, of which the kernel keeps some
             back for this.
         """
+        if self.add_off_lru(page, mapping, index):
+            raise KernelPanic(
+                "add_to_page_cache: no memory for a node of the tree, or a page twice"
+            )
+        self._allocator.lru.add(page)
+
+    def add_off_lru(self, page: int, mapping: int, index: int) -> int:
+        """The same for one that nobody reclaims: 0, or ``-ENOMEM`` and ``-EEXIST``."""
         memmap, words = self._memmap, self._words
         if words[memmap.word(page, self._mapping)]:
             pfn = memmap.pfn(page)
             raise KernelBug("filemap.c", 0, f"frame {pfn:#x} is in a page cache already")
-        if self.trees.insert(mapping + self._page_tree, index, page):
-            raise KernelPanic(
-                "add_to_page_cache: no memory for a node of the tree, or a page twice"
-            )
+        if error := self.trees.insert(mapping + self._page_tree, index, page):
+            return error
         self._allocator.get_page(page)
         memmap.set_flags(page, memmap.flags(page) | self._locked)
         words[memmap.word(page, self._mapping)] = mapping
         words[memmap.word(page, self._index)] = index
         self._image.at(self._image.structs.address_space, mapping).nrpages += 1
         self._statics.nr_pagecache += 1
-        self._allocator.lru.add(page)
+        return 0
 
     def remove_inode_page(self, page: int) -> None:
         """``__remove_from_page_cache()``: its reference is the caller's now."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 from kernel_model.arch_i386.pgtable import pte_pfn, pte_present
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import KernelImage
+from kernel_model.mm.hugetlb.tables import HugePageTables
 from kernel_model.mm.memory.change import EntryChanger, ZapPageRange
 from kernel_model.mm.memory.copy import PageCopier
 from kernel_model.mm.memory.linux_2_6.tables import CountedTables
@@ -52,7 +53,7 @@ class EntryChanger26(EntryChanger):
 
 
 class PageCopier26(PageCopier):
-    """:class:`PageCopier` for PTEs that may hold a page of a file."""
+    """:class:`PageCopier` for PTEs that may hold a page of a file, and for huge pages."""
 
     def __init__(
         self,
@@ -61,9 +62,16 @@ class PageCopier26(PageCopier):
         tables: CountedTables,
         areas: SwapAreas,
         rmap: ReverseMap,
+        huge: HugePageTables,
     ) -> None:
         super().__init__(image, allocator, tables, areas, rmap)
         self._spaces = SwappedSpaces(image)
+        self._huge = huge
+
+    def copy_page_range(self, dst: int, src: int, vma: int) -> int:
+        if self._huge.is_vm_hugetlb_page(vma):
+            return self._huge.copy_hugetlb_page_range(dst, src, vma)
+        return super().copy_page_range(dst, src, vma)
 
     def _copy_absent(self, dst: int, src: int, pte: int) -> None:
         ptes = self._areas.ptes

@@ -23,6 +23,7 @@ from kernel_model.mm.memory.linux_2_6.fremap import FilePages
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.rmap.interface import ReverseMap
 from kernel_model.mm.swap_state import SwapCache
+from kernel_model.structs.linux_2_6.mm import VM_HUGETLB
 from kernel_model.structs.mm import VM_SHARED, VM_WRITE
 
 NOPAGE_MAJOR: Final = 1
@@ -52,6 +53,9 @@ class FaultHandler26(FaultHandler):
 
     def handle_mm_fault(self, mm: int, vma: int, address: int, write_access: bool) -> Fault:
         self._state.add("pgfault")
+        if self._words[(vma - PAGE_OFFSET >> 2) + self._vm_flags] & VM_HUGETLB:
+            # All of it was mapped when it came to be: the file has been truncated.
+            return Fault.SIGBUS
         return super().handle_mm_fault(mm, vma, address, write_access)
 
     def _set_access_flags(

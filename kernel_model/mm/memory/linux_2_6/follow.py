@@ -4,7 +4,9 @@
 Models linux-2.6.11 ``mm/memory.c``: ``follow_page()``, ``get_user_pages()`` (book 3.3, 4.6).
 Looking at a page is a use of it, and looking at it for writing makes its frame dirty. Who only
 reads an anonymous mapping that nobody touched gets the zero page, and no page table is made for it.
-In RAM: PG_dirty, PG_referenced, the LRU lists. What can fail: what can in 2.4.
+Huge pages are
+never faulted in. In RAM: PG_dirty, PG_referenced, the LRU lists. What can fail: what can in 2.4;
+``-EFAULT`` where truncation took a huge page, whose place 2.6.11 takes for frame 0.
 """
 
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.arch_i386.pgtable import PAGE_DIRTY, PAGE_RW, pte_pfn, pte_present
 from kernel_model.errno import EFAULT, ENOMEM
 from kernel_model.image import KernelImage
+from kernel_model.mm.hugetlb.tables import HugePageTables
 from kernel_model.mm.memory.fault import ZERO_PFN, Fault, FaultHandler
 from kernel_model.mm.memory.follow import PageFollower
 from kernel_model.mm.memory.tables import UserTables
@@ -31,12 +34,18 @@ class PageFollower26(PageFollower):
         faults: FaultHandler,
         find_extend_vma: Callable[[int, int], int],
         set_page_dirty: SetPageDirty,
+        huge: HugePageTables,
     ) -> None:
         super().__init__(image, allocator, tables, faults, find_extend_vma)
         self._set_page_dirty = set_page_dirty
+        self._huge = huge
 
     def follow_page(self, mm: int, address: int, *, write: bool = False) -> int:
-        ptep = self._tables.pte_offset(self._tables.pgd(mm), address)
+        pgd = self._tables.pgd(mm)
+        pmd = self._tables.tables.entry(self._tables.pmd_offset(pgd, address))
+        if self._huge.pmd_huge(pmd):
+            return self._huge.follow_huge_pmd(address, pmd)
+        ptep = self._tables.pte_offset(pgd, address)
         pte = self._tables.tables.entry(ptep) if ptep else 0
         if not pte_present(pte) or (write and not pte & PAGE_RW):
             return 0
@@ -51,6 +60,9 @@ class PageFollower26(PageFollower):
     def _bring_in(
         self, mm: int, vma: int, address: int, write: bool, force: bool
     ) -> tuple[int, int]:
+        if self._huge.is_vm_hugetlb_page(vma):
+            page = self._huge.follow_hugetlb_page(mm, address)
+            return page, 0 if page else -EFAULT
         as_written = write
         while not (page := self.follow_page(mm, address, write=as_written)):
             if not as_written and self._untouched(mm, vma, address):

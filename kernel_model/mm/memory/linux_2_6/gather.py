@@ -17,6 +17,7 @@ from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT
 from kernel_model.arch_i386.pgtable import pte_dirty, pte_pfn, pte_present, pte_young
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import KernelImage
+from kernel_model.mm.hugetlb.tables import HugePageTables
 from kernel_model.mm.memory.linux_2_6.tables import CountedTables
 from kernel_model.mm.page_alloc import PageAllocator
 from kernel_model.mm.rmap.interface import ReverseMap
@@ -54,7 +55,9 @@ class Gatherer:
         tlb: Tlb,
         rmap: ReverseMap,
         set_page_dirty: SetPageDirty,
+        huge: HugePageTables,
     ) -> None:
+        self.huge = huge
         self.words = image.ram.words
         self.statics = image.statics
         self.events = image.events
@@ -135,7 +138,11 @@ class MmuGather:
         """Unmap what the VMAs, lowest first, have from ``start`` to ``end``."""
         for vma in vmas:
             vm_start, vm_end = self._parts.pages.span(vma)
-            self.unmap_range(max(vm_start, start), min(vm_end, end))
+            first, last = max(vm_start, start), min(vm_end, end)
+            if self._parts.huge.is_vm_hugetlb_page(vma):
+                self._parts.huge.unmap_hugepage_range(vma, first, last)
+            else:
+                self.unmap_range(first, last)
 
     def unmap_range(self, start: int, end: int, details: ZapDetails | None = None) -> None:
         """In blocks, after each of which others may run, so the TLB is flushed."""

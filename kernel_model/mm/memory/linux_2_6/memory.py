@@ -5,6 +5,7 @@ from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.pgalloc import PageTableAllocator
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.image import KernelImage
+from kernel_model.mm.hugetlb.tables import HugePageTables
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.memory.linux_2_6.change import EntryChanger26, PageCopier26
 from kernel_model.mm.memory.linux_2_6.fault import FaultHandler26
@@ -38,7 +39,8 @@ class Memory26(Memory):
         ptes, memmap = file_ptes(image.config.pae), allocator.memmap
         self.rmap = rmap
         tables = CountedTables(image, page_tables, rmap)
-        gatherer = Gatherer(image, allocator, tables, swap, ptes, tlb, rmap, set_page_dirty)
+        self.huge = huge = HugePageTables(image, allocator, tables, tlb, rmap)
+        gatherer = Gatherer(image, allocator, tables, swap, ptes, tlb, rmap, set_page_dirty, huge)
         self.file_pages = files = FilePages(
             image, allocator, tables, swap, ptes, tlb, rmap, set_page_dirty
         )
@@ -48,11 +50,11 @@ class Memory26(Memory):
             tables=tables,
             faults=faults,
             zap_page_range=zap,
-            copier=PageCopier26(image, allocator, tables, swap.areas, rmap),
+            copier=PageCopier26(image, allocator, tables, swap.areas, rmap, huge),
             changer=EntryChanger26(image, tables, zap, tlb, memmap, rmap),
             mapper=PageMapper(image, allocator, tables, tlb),
             follower=PageFollower26(
-                image, allocator, tables, faults, find_extend_vma, set_page_dirty
+                image, allocator, tables, faults, find_extend_vma, set_page_dirty, huge
             ),
         )
         super().__init__(page_tables, tlb, parts)

@@ -76,8 +76,9 @@ class AddressSpaces(address_spaces.AddressSpaces):
         )
         remapper = FileRemapper(areas, finder, self.mappings)
         remap = remap_file_pages or remapper.sys_remap_file_pages
+        self.hugetlb_get_unmapped_area = unmapped.hugetlb_get_unmapped_area
         self.arch_pick_mmap_layout = unmapped.arch_pick_mmap_layout
-        mapper = PopulatingMapper(parts, limits, remap)
+        mapper = PopulatingMapper(parts, limits, remap, pages)
         super().__init__(
             parts,
             mapper=mapper,

@@ -10,9 +10,11 @@ there are as many as there may be; then nothing has changed.
 from typing import NamedTuple
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
-from kernel_model.errno import EAGAIN, ENOMEM
+from kernel_model.errno import EAGAIN, EINVAL, ENOMEM
+from kernel_model.mm.hugetlb.geometry import HugePages
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.linux_2_6.link import RefusingLinks
+from kernel_model.structs.linux_2_6.mm import VM_HUGETLB
 
 
 class Effect(NamedTuple):
@@ -34,6 +36,7 @@ class Adjuster:
         self._links = links
         self._mappings = links.mappings
         self._anon = links.anon
+        self._huge = HugePages.of(pae=areas.image.config.pae)
 
     # -- moving edges --------------------------------------------------------------------------
 
@@ -115,8 +118,10 @@ class Adjuster:
     # -- cutting -------------------------------------------------------------------------------
 
     def split_vma(self, mm: int, vma: int, addr: int, *, new_below: bool) -> int:
-        """Cut a VMA at ``addr``; the new one is the part below it, or that above. 0, or
-        ``-ENOMEM``."""
+        """Cut a VMA at ``addr``; the new one is the part below it, or that above. 0,
+        ``-ENOMEM``, or ``-EINVAL`` within a huge page."""
+        if self._areas.vma(vma).vm_flags & VM_HUGETLB and addr & self._huge.size - 1:
+            return -EINVAL
         if self._areas.mm(mm).map_count >= self._areas.statics.max_map_count:
             return -ENOMEM
         new = self._areas.alloc()

@@ -4,15 +4,19 @@
 Models linux-2.6.11 ``mm/mmap.c: __vm_enough_memory()``, ``acct_stack_growth()`` and ``mm/mlock.c:
 can_do_mlock()`` (book 4.8). In RAM: ``vm_committed_space``, in pages, all that is charged;
 ``overcommit_memory``: 0, what could be reclaimed now must do; 1, always enough; 2, all that is
-promised must fit into ``overcommit_ratio`` percent of RAM and swap. The last 3% are for root.
+promised must fit into swap and ``overcommit_ratio`` percent of RAM, the pool of huge pages not
+counted. The last 3% are for root.
 
 On several CPUs the kernel adds to ``vm_committed_space`` in batches; here it is always exact.
 """
 
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.errno import ENOMEM, EPERM
+from kernel_model.mm.hugetlb.geometry import HugePages
+from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.mmap.limits import Limits
 from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
 from kernel_model.structs.mm import VM_LOCKED, VM_SHARED
@@ -31,6 +35,10 @@ class CommittedMemory(Limits):
     """What may come to be needed is charged; ``VM_ACCOUNT`` says of which mappings."""
 
     account_flag: ClassVar[int] = VM_ACCOUNT
+
+    def __init__(self, areas: Areas, nr_free_pages: Callable[[], int]) -> None:
+        super().__init__(areas, nr_free_pages)
+        self._huge = HugePages.of(pae=areas.image.config.pae)
 
     # -- charging ------------------------------------------------------------------------------
 
@@ -63,7 +71,8 @@ class CommittedMemory(Limits):
     def _allowed(self) -> bool:
         """Whether all that is promised fits into RAM and swap."""
         statics = self._areas.statics
-        allowed = int(statics.totalram_pages) * int(statics.sysctl_overcommit_ratio) & _U32
+        huge = int(statics.nr_huge_pages) << self._huge.order
+        allowed = (int(statics.totalram_pages) - huge) * int(statics.sysctl_overcommit_ratio) & _U32
         allowed = self._without_roots_share(allowed // 100) + int(statics.total_swap_pages)
         allowed -= self._areas.mm(self._areas.current_mm).total_vm // _ROOTS_SHARE
         return int(statics.vm_committed_space) & _U32 < allowed & _U32

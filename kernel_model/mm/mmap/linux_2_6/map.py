@@ -10,6 +10,7 @@ from kernel_model.errno import EINVAL, EPERM
 from kernel_model.mm.address_spaces import RemapFilePages
 from kernel_model.mm.mmap.brk import Brk
 from kernel_model.mm.mmap.linux_2_6.limits import CommittedMemory
+from kernel_model.mm.mmap.linux_2_6.pages import PageOperations
 from kernel_model.mm.mmap.map import Mapper, calc_vm_flags
 from kernel_model.mm.mmap.parts import VmaParts
 from kernel_model.structs.mm import VM_LOCKED
@@ -20,9 +21,14 @@ class PopulatingMapper(Mapper):
     """``mmap()`` of 2.6."""
 
     def __init__(
-        self, parts: VmaParts, limits: CommittedMemory, remap_file_pages: RemapFilePages
+        self,
+        parts: VmaParts,
+        limits: CommittedMemory,
+        remap_file_pages: RemapFilePages,
+        pages: PageOperations,
     ) -> None:
         super().__init__(parts)
+        self._pages = pages
         self._committed = limits
         self._remap_file_pages = remap_file_pages
 
@@ -30,6 +36,18 @@ class PopulatingMapper(Mapper):
         if not flags & MAP_LOCKED:
             return calc_vm_flags(prot, flags)
         return calc_vm_flags(prot, flags) | VM_LOCKED if self._committed.can_do_mlock() else -EPERM
+
+    def _charge(self, file: int, pages: int, vm_flags: int, flags: int) -> int:
+        """Huge pages come from their pool, which has been paid for."""
+        if self._areas.files.is_file_hugepages(file):
+            return vm_flags
+        return super()._charge(file, pages, vm_flags, flags)
+
+    def _unmap_failed(self, mm: int, vma: int) -> None:
+        area = self._areas.vma(vma)
+        gather = self._pages.tlb_gather_mmu(mm, full_mm_flush=False)
+        gather.unmap_vmas([vma], area.vm_start, area.vm_end)
+        gather.tlb_finish_mmu(area.vm_start, area.vm_end)
 
     def _mapped(self, addr: int, length: int, flags: int, pgoff: int) -> None:
         """Bring the pages in, if that was asked for; nobody hears whether it worked."""

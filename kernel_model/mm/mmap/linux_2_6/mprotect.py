@@ -3,7 +3,8 @@
 
 Models linux-2.6.11 ``mm/mprotect.c: mprotect_fixup()`` and what its ``sys_mprotect()`` has besides
 (book 4.8). Any VMA may merge with its neighbours. A private mapping that becomes writable is
-charged, and stays so when it does not remain writable. With ``PROT_GROWSDOWN`` the range begins
+charged, and stays so when it does not remain writable. Huge pages
+keep their protection. With ``PROT_GROWSDOWN`` the range begins
 where the stack does.
 """
 
@@ -11,7 +12,8 @@ from typing import ClassVar
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.arch_i386.pgtable import PROTECTION_MAP
-from kernel_model.errno import EINVAL, ENOMEM
+from kernel_model.errno import EACCES, EINVAL, ENOMEM
+from kernel_model.mm.mmap.areas import VmArea
 from kernel_model.mm.mmap.linux_2_6.adjust import Adjuster
 from kernel_model.mm.mmap.linux_2_6.merge import OffsetMerging
 from kernel_model.mm.mmap.parts import Content, VmaParts
@@ -60,6 +62,9 @@ class MergingMprotect(Mprotect):
         if start > area.vm_start:
             prev = vma
         return min(self._protect_from(vma, prev, start, end, prot), 0)
+
+    def _refusal(self, area: VmArea) -> int:
+        return -EACCES if area.vm_flags & VM_HUGETLB else 0
 
     def _fixup(self, vma: int, prev: int, start: int, end: int, newflags: int) -> int:
         area = self._areas.vma(vma)

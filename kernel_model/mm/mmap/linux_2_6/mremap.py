@@ -9,11 +9,11 @@ back no charge, since the pages live on. Anonymous pages keep their offsets wher
 from typing import ClassVar, Final
 
 from kernel_model.arch_i386.page import PAGE_SHIFT
-from kernel_model.errno import ENOMEM
+from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.mm.mmap.linux_2_6.adjust import Adjuster
 from kernel_model.mm.mmap.parts import Content, VmaParts
 from kernel_model.mm.mremap import Mremap
-from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
+from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT, VM_HUGETLB
 from kernel_model.structs.mm import VM_MAYSHARE
 
 _U32: Final = 0xFFFFFFFF
@@ -42,6 +42,12 @@ class VmaFirstMremap(Mremap):
     ) -> int:
         """What was longer has been cut by now."""
         return super()._grow_or_move(addr, min(old_len, new_len), new_len, flags, new_addr)
+
+    def _refusal(self, mm: int, vma: int, addr: int, old_len: int, new_len: int) -> int:
+        """Huge pages stay where they are."""
+        if self._areas.vma(vma).vm_flags & VM_HUGETLB:
+            return -EINVAL
+        return super()._refusal(mm, vma, addr, old_len, new_len)
 
     def _charge(self, vma: int, more: int, flags: int) -> int:
         if not self._areas.vma(vma).vm_flags & VM_ACCOUNT:
