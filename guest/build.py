@@ -67,6 +67,7 @@ USER_PROGRAMS: Final = (
     "greedy",
     "hello",
     "hostile_calls",
+    "hugetlb",
     "jump_kernel",
     "jump_null",
     "nommu_maps",

@@ -8,6 +8,7 @@ machine that the model runs on, which need not be Linux.
 from typing import Final
 
 EPERM: Final = 1
+ENOENT: Final = 2
 EIO: Final = 5
 E2BIG: Final = 7
 ENOEXEC: Final = 8
@@ -24,3 +25,4 @@ ETXTBSY: Final = 26
 EFBIG: Final = 27
 ENOSPC: Final = 28
 ENOSYS: Final = 38
+EIDRM: Final = 43

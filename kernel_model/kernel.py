@@ -8,7 +8,7 @@ part is the :class:`~kernel_model.release.assembly.Release`'s to say.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, cast
 
 from kernel_model.arch_i386.extable import ExceptionTable
 from kernel_model.arch_i386.fault import PageFaults
@@ -31,6 +31,7 @@ from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.exit import Exit
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
+from kernel_model.ipc.shm import Shm, ShmFiles
 from kernel_model.mm.lru import swap_setup
 from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
@@ -186,6 +187,14 @@ class Kernel:
         self.hostfs = self.file_memory.hostfs
         self.spaces = release.spaces(self)
         self.hugetlbfs = release.hugetlbfs(self)
+        self.shm = Shm(
+            image,
+            self.slab,
+            self.files,
+            self.spaces,
+            cast(ShmFiles, self.spaces.shmem),  # what spaces() made
+            self.hugetlbfs.hugetlb_zero_setup if self.hugetlbfs else None,
+        )
         self.fork = release.fork(self)
         self.mmu_context = context = MmuContext(image, tlb)
         self.exec = release.exec(self)

@@ -29,6 +29,7 @@ from harness.processes.checking import Check, Checker
 from harness.processes.clock import VirtualClock
 from harness.processes.deaths import Deaths
 from harness.processes.driver import Driver
+from harness.processes.huge_files import mount_huge_pages
 from harness.processes.limits import RunLimits
 from harness.processes.mapped_files import MappedFiles
 from harness.processes.proc_texts import ProcTexts
@@ -100,6 +101,7 @@ class Linux:
         self.files = FileSystem(self.clock.realtime, self.random, setup.root, setup.quota)
         for path, content in setup.files.items():
             self.files.add_file(path, content, 0o755)
+        self.huge_files = mount_huge_pages(self.files, self.kernel)
         self.mapped_files = MappedFiles(self.kernel.hostfs)
         self.programs = Programs(self.kernel.config.ram)
         self.uaccess = UserAccess(machine)
@@ -174,6 +176,8 @@ class Linux:
         self.scheduler.enter(None)
         self.programs.release()
         self.kernel.tasks.leave_borrowed_mm()
+        if self.huge_files:
+            self.huge_files.unmount()
         self.files.close()
 
     # -- programs ----------------------------------------------------------------------------

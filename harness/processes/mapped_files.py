@@ -6,6 +6,7 @@ from its pages, and what a shared mapping dirties goes back there. While the mod
 the file, ``read()`` and ``write()`` go through its pages too, so both see the same bytes.
 """
 
+from harness.vfs.hugetlbfs import HugeFile
 from harness.vfs.regular import RegularFile
 from kernel_model.fs.hostfs import HostFs
 
@@ -38,6 +39,8 @@ class MappedFiles:
 
     def open(self, file: RegularFile, name: str, mode: int) -> int:
         """A ``struct file *`` with one reference, for mapping; 0: no memory."""
+        if isinstance(file, HugeFile):
+            return file.open_for_mapping(name, mode)
         if file.address_space is None:
             file.address_space = CachedPages(self._hostfs, file)
         return self._hostfs.open(file, name, mode)

@@ -67,16 +67,17 @@ class Areas:
 def areas_of(kernel: Kernel, pgd: int) -> Areas:
     """The VMAs of the ``mm_struct`` whose page directory has the physical address ``pgd``.
 
-    One that is on no list has none: nobody runs in it any more.
+    2.6 lists only those with pages in swap, so that of the current process is looked at, too. One
+    that is found in neither way has none: nobody runs in it any more.
     """
     structs = kernel.image.structs
     mm_struct, vma = structs.mm_struct, structs.vm_area_struct
     mmlist, directory = mm_struct.offset("mmlist"), mm_struct.offset("pgd")
-    init_mm = kernel.image.symbol("init_mm")
+    head = kernel.image.symbol("init_mm") + mmlist
+    listed = [entry - mmlist for entry in _list(kernel, head, 0, head)]
     rows: list[tuple[int, ...]] = []
-    for entry in _list(kernel, init_mm + mmlist, 0, init_mm + mmlist):
-        mm = entry - mmlist
-        if _word(kernel, mm + directory) == pgd + _PAGE_OFFSET:
+    for mm in dict.fromkeys([*listed, int(kernel.image.current_task.mm)]):
+        if mm and _word(kernel, mm + directory) == pgd + _PAGE_OFFSET:
             fields = [vma.offset(name) for name in ("vm_start", "vm_end", "vm_flags")]
             rows += [
                 tuple(_word(kernel, area + field) for field in fields)

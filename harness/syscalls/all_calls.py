@@ -7,9 +7,10 @@ from typing import Final
 from harness.syscalls.memory import MEMORY_CALLS
 from harness.syscalls.names import NAMES
 from harness.syscalls.processes import PROCESS_CALLS
+from harness.syscalls.shm import SHM_CALLS
 from harness.syscalls.table import TABLE, SystemCall
 
 ALL_CALLS: Final[dict[int, SystemCall]] = TABLE | {
     number: SystemCall(NAMES[number], function, len(inspect.signature(function).parameters) - 1)
-    for number, function in (MEMORY_CALLS | PROCESS_CALLS).items()
+    for number, function in (MEMORY_CALLS | PROCESS_CALLS | SHM_CALLS).items()
 }

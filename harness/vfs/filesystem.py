@@ -83,9 +83,9 @@ class FileSystem:
         events = (timer.next_event() for timer in self.timers if timer.count)
         return min((event for event in events if event is not None), default=None)
 
-    def mount(self, name: bytes, directory: Directory) -> None:
-        """Let ``/name`` be the root of another file system."""
-        self.root.mount(name, directory)
+    def mount(self, name: bytes, directory: Directory, at: Directory | None = None) -> None:
+        """Let ``/name``, or a name in the directory ``at``, be the root of another file system."""
+        (at or self.root).mount(name, directory)
         self.mounts.append(directory)
 
     def mount_folder(self, name: bytes, folder: Path | str) -> None:

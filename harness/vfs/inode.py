@@ -42,6 +42,12 @@ class SuperBlock:
         self._last_number += 1
         return self._last_number
 
+    def new_file(self, mode: int, uid: int, gid: int) -> "Inode":
+        """An empty regular file."""
+        from harness.vfs.regular import RegularFile
+
+        return RegularFile(self, mode, uid, gid)
+
     def changed(self, inode: "Inode") -> None:
         """``inode`` differs from now on from what it was when first seen."""
 

@@ -8,9 +8,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from harness.vfs.directory import Directory
+from harness.vfs.hugetlbfs import HUGETLBFS_MAGIC
 from harness.vfs.inode import PIPEFS_MAGIC, PROC_MAGIC, TMPFS_MAGIC
 
-_TYPES: Final = {TMPFS_MAGIC: b"tmpfs", PROC_MAGIC: b"proc", PIPEFS_MAGIC: b"pipefs"}
+_TYPES: Final = {
+    TMPFS_MAGIC: b"tmpfs",
+    PROC_MAGIC: b"proc",
+    PIPEFS_MAGIC: b"pipefs",
+    HUGETLBFS_MAGIC: b"hugetlbfs",
+}
 _OPTIONS: Final = b"rw 0 0"
 _ESCAPED: Final = b" \t\n\\"
 

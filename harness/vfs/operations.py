@@ -51,9 +51,8 @@ def _vacant(context: Context, parent: Parent, *, directory: bool = False) -> Non
 
 
 def create_file(context: Context, parent: Parent, mode: int) -> Inode:
-    return create(
-        context, parent, lambda sb, uid, gid: RegularFile(sb, mode & ~context.umask, uid, gid)
-    )
+    mode &= ~context.umask
+    return create(context, parent, lambda sb, uid, gid: sb.new_file(mode, uid, gid))
 
 
 def mkdir(context: Context, parent: Parent, mode: int) -> Inode:

@@ -132,6 +132,9 @@ class Structs:
     page_address_slot: CType
     vm_list_struct: CType
     hugetlbfs_sb_info: CType
+    kern_ipc_perm: CType
+    shmid_kernel: CType
+    ipc_ids: CType
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi

@@ -3,7 +3,7 @@
 
 from typing import TYPE_CHECKING
 
-from kernel_model.structs import fs, mm, mmzone, ptrace, sched, slab, statics, swap
+from kernel_model.structs import fs, ipc, mm, mmzone, ptrace, sched, slab, statics, swap
 
 if TYPE_CHECKING:
     from kernel_model.structs import Structs
@@ -50,6 +50,9 @@ def declare(structs: "Structs") -> None:
     structs.shmem_info = structs.inode.offset("u")
     structs.dentry_stat_t = fs.DENTRY_STAT
     structs.inodes_stat_t = fs.INODES_STAT
+    structs.kern_ipc_perm = ipc.kern_ipc_perm(abi)
+    structs.shmid_kernel = ipc.shmid_kernel(abi)
+    structs.ipc_ids = ipc.IPC_IDS
     structs.page_waiter = swap.PAGE_WAITER
     structs.pt_regs = ptrace.PT_REGS
     structs.zone_t = mmzone.zone_t(abi)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
 from kernel_model.structs.fs import DENTRY_STAT, INODES_STAT
+from kernel_model.structs.ipc import shm_statics
 from kernel_model.structs.mmzone import LIST_HEAD, MAX_NR_NODES, MAX_NR_ZONES, RESOURCE
 from kernel_model.structs.slab import CACHE_SIZES
 from kernel_model.structs.swap import MAX_SWAPFILES
@@ -157,6 +158,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("slab_break_gfp_order", UINT),
             ("g_cpucache_up", UINT),
             *node_statics(structs),
+            *shm_statics(structs),
             *(highmem_statics(structs) if structs.abi.highmem else ()),
         ],
     )

@@ -7,9 +7,9 @@ What 2.6 left alone is declared with 2.4's structures, what it changed in the mo
 from typing import TYPE_CHECKING
 
 from kernel_model.structs import fs as fs_2_4
+from kernel_model.structs import ipc, ptrace, sched, swap
 from kernel_model.structs import mm as mm_2_4
 from kernel_model.structs import mmzone as mmzone_2_4
-from kernel_model.structs import ptrace, sched, swap
 from kernel_model.structs import statics as statics_2_4
 from kernel_model.structs.linux_2_6 import fs, hugetlb, mm, mmzone, nommu, slab, statics
 
@@ -74,6 +74,9 @@ def declare(structs: "Structs") -> None:
     structs.backing_dev_info = fs.BACKING_DEV_INFO
     structs.dentry_stat_t = fs_2_4.DENTRY_STAT
     structs.inodes_stat_t = fs_2_4.INODES_STAT
+    structs.kern_ipc_perm = ipc.kern_ipc_perm(abi)
+    structs.shmid_kernel = ipc.shmid_kernel(abi)
+    structs.ipc_ids = ipc.IPC_IDS
     structs.page_waiter = swap.PAGE_WAITER
     structs.pt_regs = ptrace.PT_REGS
     structs.page_state = mmzone.PAGE_STATE

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from kernel_model.arch_i386.fixmap import last_pkmap
 from kernel_model.structs.declare import INT, UCHAR, UINT, ULONG, CType, array, pointer, struct
+from kernel_model.structs.ipc import shm_statics
 from kernel_model.structs.linux_2_6.hugetlb import hugetlb_statics
 from kernel_model.structs.linux_2_6.slab import (
     CACHE_NAME_BYTES,
@@ -94,6 +95,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("cache_names", array(UCHAR, MAX_CACHE_NAMES * CACHE_NAME_BYTES)),
             *node_statics(structs),
             *hugetlb_statics(structs),
+            *shm_statics(structs),
             *(page_address_statics(structs) if structs.abi.highmem else ()),
         ],
     )
