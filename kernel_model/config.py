@@ -176,6 +176,12 @@ class KernelConfig:
                 f"huge pages need a CPU with 4 MiB pages, which a {self.cpu_model} lacks: choose "
                 f"pentium or later"
             )
+        size = 2 if self.pae else 4
+        if self.nr_hugepages * size * MIB >= self.ram:
+            raise BadConfig(
+                f"{self.nr_hugepages} huge pages of {size} MiB leave nothing of "
+                f"{self.ram // MIB} MiB: give more RAM"
+            )
 
     def _check_nodes(self) -> None:
         if not 1 <= self.nodes <= MAX_NODES:

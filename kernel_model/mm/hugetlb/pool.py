@@ -9,7 +9,8 @@ pool, not to the page allocator.
 
 In RAM: a list of free huge pages for each node, how many there are and how many are free.
 
-What can fail: a pool that cannot grow as far as it shall grows as far as it can;
+What can fail: a pool that cannot grow as far as it shall grows as far as it can, but not before
+reclaim has done what it can; when that comes to nothing, 2.6.11 kills processes even for this.
 :meth:`HugePagePool.alloc_huge_page` returns 0 when none is free. Freeing one that has users is a
 :class:`~kernel_model.errors.KernelBug`.
 """
