@@ -101,6 +101,10 @@ class ProcessMachine:
         self.first = self.spaces.after_exec(self.first)
         # Reclaim shall find pages of descendants only, and the program's text in its place.
         assert not self.kernel.spaces.sys_mlockall(MCL_CURRENT)
+        # A program of 2.6 gets an address space of its own.
+        task, mm = self.spaces.tasks.pop(self.first), int(self.kernel.image.current_task.mm)
+        self.first = self.kernel.memory.tables.pgd(mm)
+        self.spaces.tasks[self.first] = task
         return esp
 
     def _faulted(self, kind: FaultKind, _regs: int, error_code: int, address: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from harness.monitors.huge_pages import HugePagesWrong
 from kernel_model.errors import MmucheckError
 from kernel_model.mm.memory import Fault
+from kernel_model.mm.mmap.linux_2_6 import AddressSpaces
 from kernel_model.structs.fs import FMODE_READ
 from kernel_model.structs.linux_2_6.mm import VM_HUGETLB, VM_RESERVED
 from kernel_model.structs.mman import (
@@ -124,11 +125,12 @@ def test_where_it_goes(kind: str, downwards: bool) -> None:
     """In the direction of the address space, from one whole huge page to the next."""
     huge = HugeKernel(kind, 6)
     spaces, size = huge.kernel.spaces, huge.size
+    assert isinstance(spaces, AddressSpaces)
     process, inode = huge.processes.start(), huge.new_file()
     with huge.processes.running(process) as mm:
         task, space = huge.kernel.image.current_task, spaces.areas.mm(mm)
         task.rlim[3].rlim_cur = 8 << 20 if downwards else 0xFFFFFFFF
-        huge.kernel.exec.arch_pick_mmap_layout(mm)  # type: ignore[attr-defined]
+        spaces.arch_pick_mmap_layout(mm)
         space.free_area_cache = space.mmap_base
         base = space.mmap_base
         spaces.do_mmap_pgoff(0, 0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, 0)
