@@ -18,6 +18,7 @@ from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.mm.hugetlb.tables import HugePageTables
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from tests.harness.process_machine import PAGE, RW, SHARED, ProcessMachine, R
+from tests.kernel_model.mm.hugetlb.huge_kernel import slowly
 
 pytestmark = pytest.mark.book("3.10", release="2.6")
 
@@ -57,7 +58,7 @@ class HugeMachine(ProcessMachine):
         assert self.kernel.spaces.do_munmap(mm, at, pages * self.size) == 0
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", slowly(CONFIGS, "highmem"))
 def test_ring_3_uses_them_and_every_reading_agrees(kind: str) -> None:
     machine = HugeMachine(CONFIGS[kind])
     first, size = machine.first, machine.size

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Small 2.6 kernels with huge pages, with processes and files that use them."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pytest
 
 from harness.monitors.frames import FrameLedger
 from harness.monitors.huge_pages import huge_pages_census
@@ -21,6 +24,11 @@ CONFIGS: Final = {
     "PAE": KernelConfig(highmem=Highmem.GB64, **_HIGH),  # type: ignore[arg-type]
     "PTE chains": KernelConfig(release="2.6", ram=48 * MIB, rmap="pte_chain"),
 }
+
+
+def slowly(kinds: Iterable[str], *slow: str) -> list[Any]:
+    """Parameters of a test, of which these are only tried among the slow tests."""
+    return [pytest.param(kind, marks=[pytest.mark.slow] * (kind in slow)) for kind in kinds]
 
 
 class HugeKernel:
