@@ -16,7 +16,8 @@ from harness.commands.options import MachineOptions
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput
 
-_WORDS: Final = ("ram", "kernel", "rmap", "highmem", "cpu_model", "nodes", "cpus", "seed")
+_MACHINE: Final = ("ram", "kernel", "rmap", "highmem", "cpu_model", "nodes", "cpus")
+_WORDS: Final = (*_MACHINE, "nr_hugepages", "seed")
 """What options and marker have in common; the option is ``--mmu-cpu-model``."""
 _FIELDS: Final = tuple(field.name for field in fields(KernelConfig))
 _PREFIX: Final = "--mmu-"

@@ -204,7 +204,7 @@ class Linux26(Linux24):
             cast(RadixPageCache, kernel.page_cache),
             cast(TreeFiles, kernel.files),
             cast(Memory26, kernel.memory).huge,
-            cast(mmap.AddressSpaces, kernel.spaces),
+            cast(AddressSpaces, kernel.spaces),
         )
 
     def fork(self, kernel: "Kernel") -> Fork26:
