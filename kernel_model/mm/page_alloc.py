@@ -60,6 +60,7 @@ class PageAllocator(ABC):
         self._lists = Lists(image.ram)
         self._words = image.ram.words
         self._gfp = image.constants.gfp
+        self._zonemask = self._gfp.zonemask
         self._max_order = image.constants.max_order
         task, zone, node = image.structs.task_struct, image.structs.zone_t, image.structs.pg_data_t
         names = image.constants.fields
@@ -128,7 +129,7 @@ class PageAllocator(ABC):
 
     def alloc_pages_pgdat(self, pgdat: int, gfp_mask: int, order: int) -> int:
         """``alloc_pages_node()``: from this node's zones only."""
-        zonelist = pgdat + self._zonelists + (gfp_mask & self._gfp.zonemask) * self._zonelist_bytes
+        zonelist = pgdat + self._zonelists + (gfp_mask & self._zonemask) * self._zonelist_bytes
         return self.alloc_pages_zonelist(gfp_mask, order, zonelist)
 
     def alloc_page(self, gfp_mask: int, purpose: str = "kernel") -> int:
