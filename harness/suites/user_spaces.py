@@ -7,6 +7,7 @@ Each page is a mapping of its own, so that tests can say of every page what may 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.suites.giving_back import give_back
 from kernel_model.arch_i386.page import PAGE_SIZE, TASK_SIZE
 from kernel_model.arch_i386.pgtable import PAGE_RW
 from kernel_model.kernel import Kernel
@@ -159,11 +160,7 @@ class UserSpaces:
         return self.kernel.swapper.swap_out(classzone)
 
     def free_frames(self) -> int:
-        """Frames that are free once every cache of tables and of objects has given back what
-        it keeps for later."""
-        kernel = self.kernel
-        kernel.tasks.leave_borrowed_mm()
-        kernel.page_tables.check_pgt_cache(0, 0)
-        for cache in list(kernel.slab.chain()):
-            kernel.slab.kmem_cache_shrink(cache.vaddr)
-        return kernel.allocator.nr_free_pages()
+        """Frames that are free once every cache has given back what it keeps for later."""
+        self.kernel.tasks.leave_borrowed_mm()
+        give_back(self.kernel)
+        return self.kernel.allocator.nr_free_pages()

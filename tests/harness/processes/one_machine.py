@@ -14,12 +14,11 @@ from typing import Any
 from harness.machine import GuestStopped, Machine
 from harness.processes.linux import Linux, Setup
 from harness.processes.process import Ended, Process
+from harness.suites.giving_back import give_back
 from kernel_model.config import KernelConfig
 from kernel_model.errors import BadInput
 from kernel_model.kernel import Kernel
-from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from tests.harness.frame_accounting import check_machine
-from tests.kernel_model.mm.slab_settling import settle
 
 MIB = 1 << 20
 PROGRAM = b"/bin/program"
@@ -54,10 +53,7 @@ class OneMachine:
 
     def owners(self) -> Counter[str]:
         """The owners of frames, without the caches that the kernel keeps to go on faster."""
-        self.kernel.page_tables.check_pgt_cache(0, 0)
-        settle(self.kernel.slab)
-        if isinstance(self.kernel.allocator, PageAllocator26):
-            self.kernel.allocator.drain_local_pages()
+        give_back(self.kernel)
         return Counter(self.machine.ledger._owners.values())
 
     @contextmanager

@@ -9,6 +9,8 @@ command. Needs the packages (:mod:`tests.packages`) and a host that runs i386 pr
 import re
 import resource
 import shlex
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -16,6 +18,7 @@ from harness.processes.checking import Check
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.mm.memory.fault import Cause
 from tests import packages
+from tests.harness.processes.releases import both, on_both
 from tests.harness.processes.running import Run, Tree
 
 MIB = 1 << 20
@@ -137,6 +140,12 @@ CHECKS = pytest.mark.parametrize(
     "check", [Check.NONE, pytest.param(Check.FULL, marks=pytest.mark.slow)]
 )
 
+
+def of_both(names: Iterable[str], every: int = 3) -> pytest.MarkDecorator:
+    """A test of programs by name, on both releases."""
+    return pytest.mark.parametrize(("name", "release"), both(names, every))
+
+
 FAULTS = {
     "busybox echo": ("busybox", "echo", "hi"),
     "busybox ls": ("busybox", "ls", "data"),
@@ -177,75 +186,81 @@ def equal(
     *arguments: str,
     data: bytes = b"",
     config: KernelConfig | None = None,
+    release: str = "2.4",
     check: Check = Check.FULL,
 ) -> Run:
     """Both runs, compared."""
     packages.program(program)
     argv = [f"bin/{program}", *arguments]
     native = tree.natively(argv, data)
-    run = tree.on_model(argv, data, config, check)
+    run = tree.on_model(argv, data, replace(config or KernelConfig(), release=release), check)
     assert (run.outcome.status, run.outcome.error) == (native.status, native.error)
     same = run.outcome.output == native.output
     assert same, f"{run.outcome.output[:500]!r} instead of {native.output[:500]!r}"
     return run
 
 
-@pytest.mark.parametrize("name", BUSYBOX)
-def test_busybox(tree: Tree, name: str) -> None:
-    arguments = shlex.split(BUSYBOX[name])
-    equal(tree, "busybox", *arguments, data=INPUTS.get(name, b""), check=Check.NONE)
+@of_both(BUSYBOX)
+def test_busybox(tree: Tree, name: str, release: str) -> None:
+    arguments, data = shlex.split(BUSYBOX[name]), INPUTS.get(name, b"")
+    equal(tree, "busybox", *arguments, data=data, release=release, check=Check.NONE)
 
 
 @CHECKS
-@pytest.mark.parametrize("name", BUSYBOX_SH)
-def test_the_shell_of_busybox(tree: Tree, name: str, check: Check) -> None:
-    equal(tree, "busybox", "sh", "-c", BUSYBOX_SH[name], check=check)
+@of_both(BUSYBOX_SH)
+def test_the_shell_of_busybox(tree: Tree, name: str, release: str, check: Check) -> None:
+    equal(tree, "busybox", "sh", "-c", BUSYBOX_SH[name], release=release, check=check)
 
 
 @CHECKS
-@pytest.mark.parametrize("name", BASH)
-def test_bash(tree: Tree, name: str, check: Check) -> None:
-    equal(tree, "bash", "-c", BASH[name], check=check)
+@of_both(BASH)
+def test_bash(tree: Tree, name: str, release: str, check: Check) -> None:
+    equal(tree, "bash", "-c", BASH[name], release=release, check=check)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-def test_other_shells_and_other_c_libraries(tree: Tree, shell: str) -> None:
+@of_both(SHELLS, every=2)
+def test_other_shells_and_other_c_libraries(tree: Tree, name: str, release: str) -> None:
     """glibc, musl, dietlibc and klibc each have an own way to start, to fork and to allocate."""
-    equal(tree, shell, *(("-f",) if shell == "zsh" else ()), "-c", EVERY_SHELL)
+    equal(tree, name, *(("-f",) if name == "zsh" else ()), "-c", EVERY_SHELL, release=release)
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_programs(tree: Tree, name: str) -> None:
-    equal(tree, *OTHERS[name])
+@of_both(OTHERS)
+def test_other_programs(tree: Tree, name: str, release: str) -> None:
+    equal(tree, *OTHERS[name], release=release)
 
 
 @pytest.mark.slow
-def test_sha256sum_of_8_mib(tree: Tree) -> None:
-    equal(tree, "busybox", "sha256sum", "big")
+@on_both
+def test_sha256sum_of_8_mib(tree: Tree, release: str) -> None:
+    equal(tree, "busybox", "sha256sum", "big", release=release)
 
 
 # -- other machines ------------------------------------------------------------------------------
 
 
 @pytest.mark.book("11.5")
-@pytest.mark.parametrize("name", LITTLE_MEMORY)
-def test_what_has_to_swap_prints_the_same(tree: Tree, name: str) -> None:
+@of_both(LITTLE_MEMORY, every=2)
+def test_what_has_to_swap_prints_the_same(tree: Tree, name: str, release: str) -> None:
     """5 MiB of RAM, of which the kernel leaves 1: next to nothing stays in memory."""
-    run = equal(tree, *LITTLE_MEMORY[name], config=KernelConfig(ram=5 * MIB, swap_pages=4096))
+    config = KernelConfig(ram=5 * MIB, swap_pages=4096)
+    run = equal(tree, *LITTLE_MEMORY[name], config=config, release=release)
     assert run.causes[Cause.SWAP] > 10
 
 
 @pytest.mark.slow
-def test_8_mib_of_ram(tree: Tree) -> None:
+@on_both
+def test_8_mib_of_ram(tree: Tree, release: str) -> None:
     command = "dd if=big bs=6M count=1 of=out; dd if=out bs=5M | tail -c 100000 | md5sum"
     config = KernelConfig(ram=8 * MIB, swap_pages=8192)
-    run = equal(tree, "busybox", "sh", "-c", f"({command}) 2>/dev/null", config=config)
+    shell = ("busybox", "sh", "-c", f"({command}) 2>/dev/null")
+    run = equal(tree, *shell, config=config, release=release)
     assert run.causes[Cause.SWAP] > 500
 
 
-@pytest.mark.parametrize("config", MACHINES, ids=MACHINES)
-def test_other_page_tables_and_high_memory(tree: Tree, config: str) -> None:
-    equal(tree, "bash", "-c", EVERY_SHELL, config=MACHINES[config], check=Check.NONE)
+@of_both(MACHINES, every=2)
+def test_other_page_tables_and_high_memory(tree: Tree, name: str, release: str) -> None:
+    config = MACHINES[name]
+    equal(tree, "bash", "-c", EVERY_SHELL, config=config, release=release, check=Check.NONE)
 
 
 NO_ROOM = "ulimit -v 3000; a=$(printf '%1500000s' x)"
@@ -254,22 +269,27 @@ byte, or 2,400 million for 60,000 kB, are a minute and a half.
 """
 
 
-def test_what_meets_its_limit_of_address_space(tree: Tree) -> None:
+@on_both
+def test_what_meets_its_limit_of_address_space(tree: Tree, release: str) -> None:
     """It says so, as on the host; how much it asked for last depends on where things lie."""
     packages.program("bash")
     argv = ["bin/bash", "-c", f"f() {{ ((n++ < 40)) && f; }}; f; {NO_ROOM}"]
-    ours, native = tree.on_model(argv, check=Check.NONE).outcome, tree.natively(argv)
+    config = KernelConfig(release=release)
+    ours = tree.on_model(argv, config=config, check=Check.NONE).outcome
+    native = tree.natively(argv)
     assert (ours.status, ours.output) == (native.status, native.output) == (2, b"")
     said, number, rest = re.split(rb"(\d+)", ours.error)
     assert (said, rest) == (b"bin/bash: xrealloc: cannot allocate ", b" bytes\n")
     assert re.sub(rb"\d+", number, native.error) == ours.error
 
 
-def test_ps_finds_every_process(tree: Tree) -> None:
+@on_both
+def test_ps_finds_every_process(tree: Tree, release: str) -> None:
     """Read from ``/proc/PID/stat`` and ``cmdline``: its parent sleeps, it runs."""
     packages.program("busybox")
     command = "sleep 9 & bin/busybox ps -o pid,ppid,stat,args; kill $!"
-    output = tree.on_model(["bin/busybox", "sh", "-c", command]).outcome.output
+    argv, config = ["bin/busybox", "sh", "-c", command], KernelConfig(release=release)
+    output = tree.on_model(argv, config=config).outcome.output
     lines = [line.split(None, 3) for line in output.decode().splitlines()[1:]]
     assert [(pid, ppid, stat[0]) for pid, ppid, stat, _ in lines] == [
         *(("2", "1", "S"), ("3", "2", "S"), ("4", "2", "R")),
@@ -291,15 +311,15 @@ def native_faults(tree: Tree, argv: list[str]) -> int:
     return least
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_pages_are_touched_as_on_the_host(tree: Tree, name: str) -> None:
-    """2.4 maps one page for each fault. A kernel of today maps with a page of a file all that
+@of_both(FAULTS)
+def test_pages_are_touched_as_on_the_host(tree: Tree, name: str, release: str) -> None:
+    """2.4 and 2.6 map one page for each fault. A kernel of today maps with a page of a file all that
     it has cached of the 64 KiB around it: counted that way, our faults are the host's.
     """
     program, *arguments = FAULTS[name]
     packages.program(program)
     argv = [f"bin/{program}", *arguments]
-    run = equal(tree, program, *arguments, check=Check.NONE)
+    run = equal(tree, program, *arguments, release=release, check=Check.NONE)
     reads = {address for address, code in run.faults if address < STACKS and not code & WRITE}
     others = len(run.faults) - len(reads)
     around = len({address // FAULT_AROUND for address in reads})

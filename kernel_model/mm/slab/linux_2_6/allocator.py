@@ -112,7 +112,11 @@ class Slab26(Slab):
             self.reaper.start_cpu_timer(cpu)
 
     def pass_time(self, milliseconds: int) -> None:
-        self.reaper.pass_time(milliseconds * HZ // 1000)
+        """No reader outlasts a tick: with it the grace period of what RCU keeps has ended."""
+        ticks = milliseconds * HZ // 1000
+        self.reaper.pass_time(ticks)
+        if ticks and self._image.statics.rcu_callbacks:
+            self.objects.rcu.end_grace_period()
 
     # -- caches ------------------------------------------------------------------------------------
 

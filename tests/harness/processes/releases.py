@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One test body for both releases.
+
+Programs are told apart by no release; the suite runs all of them on 2.4 and, to stay short, one in
+three on 2.6. The others of 2.6 are ``slow``.
+"""
+
+from collections.abc import Iterable
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+RELEASES = ("2.4", "2.6")
+on_both = pytest.mark.parametrize("release", RELEASES)
+
+
+def both(names: Iterable[object], every: int = 3) -> list[ParameterSet]:
+    """``(name, release)``: each name on each release, on 2.6 fast for one in ``every``."""
+    listed = list(names)
+    of_26 = (
+        pytest.param(name, "2.6", marks=[pytest.mark.slow] if n % every else [], id=f"{name}-2.6")
+        for n, name in enumerate(listed)
+    )
+    return [*(pytest.param(name, "2.4", id=f"{name}-2.4") for name in listed), *of_26]
