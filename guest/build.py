@@ -63,6 +63,7 @@ USER_PROGRAMS: Final = (
     "access",
     "any_order",
     "event_files",
+    "fast_calls",
     "futexes",
     "greedy",
     "hello",

@@ -37,9 +37,12 @@ def run_program(
     check: Check = Check.FULL,
     limits: Limits | None = None,
     prepare: Callable[[Linux], None] = lambda linux: None,
+    release: str = "2.4",
+    cpu_model: str = "pentium3",
 ) -> Printed:
     """Run it; every frame has afterwards the owner that it should have."""
-    machine = Machine(Kernel(KernelConfig(ram=ram, swap_pages=512)))
+    config = KernelConfig(ram=ram, release=release, cpu_model=cpu_model, swap_pages=512)
+    machine = Machine(Kernel(config))
     written = bytearray()
     setup = Setup(
         files={b"/program": guest_path(name).read_bytes()},

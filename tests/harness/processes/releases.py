@@ -12,6 +12,17 @@ from _pytest.mark.structures import ParameterSet
 
 RELEASES = ("2.4", "2.6")
 on_both = pytest.mark.parametrize("release", RELEASES)
+MACHINES = pytest.mark.parametrize(
+    ("release", "ram"),
+    [
+        *(pytest.param(release, 8 << 20, id=f"{release}-8M") for release in RELEASES),
+        *(
+            pytest.param(release, 64 << 20, id=f"{release}-64M", marks=pytest.mark.slow)
+            for release in RELEASES
+        ),
+    ],
+)
+"""Little memory; and plenty of it, which shows less."""
 
 
 def both(names: Iterable[object], every: int = 3) -> list[ParameterSet]:

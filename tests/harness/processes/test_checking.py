@@ -15,13 +15,14 @@ from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.memory.fault import FaultHandler
 from tests.harness.frame_accounting import check_machine
+from tests.harness.processes.releases import on_both
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
 RW, PRESENT = 2, 1
 
 
-def machine_with(name: str, check: Check) -> Linux:
-    machine = Machine(Kernel(KernelConfig(ram=16 << 20, swap_pages=256)))
+def machine_with(name: str, check: Check, release: str = "2.4") -> Linux:
+    machine = Machine(Kernel(KernelConfig(ram=16 << 20, release=release, swap_pages=256)))
     files = {b"/program": guest_path(name).read_bytes()}
     return Linux(machine, Setup(files=files, check=check))
 
@@ -30,9 +31,10 @@ def run(linux: Linux) -> None:
     linux.run(linux.start(b"/program", [b"program"]))
 
 
+@on_both
 @pytest.mark.parametrize("name", ["hello", "hello_pie", "signal_children", "write_text"])
-def test_a_clean_run_is_clean(name: str) -> None:
-    linux = machine_with(name, Check.FULL)
+def test_a_clean_run_is_clean(name: str, release: str) -> None:
+    linux = machine_with(name, Check.FULL, release)
     spaces = UserSpaces(linux.kernel)
     free = spaces.free_frames()
     run(linux)
@@ -49,12 +51,13 @@ def test_nothing_is_looked_at_unasked() -> None:
     assert (linux.checker.pages, linux.checker.spaces) == (0, 0)
 
 
+@on_both
 @pytest.mark.parametrize("bits", [PRESENT, RW, 0x1000], ids=["present", "writable", "frame"])
 def test_planted_entry_that_is_not_what_was_meant(
-    bits: int, monkeypatch: pytest.MonkeyPatch
+    bits: int, release: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only in the table: what was announced is right."""
-    linux = machine_with("hello", Check.FAULTS)
+    linux = machine_with("hello", Check.FAULTS, release)
     process = linux.start(b"/program", [b"program"])
     original, ram = FaultHandler._map, linux.kernel.ram
 

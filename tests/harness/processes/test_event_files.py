@@ -17,13 +17,14 @@ from harness.vfs.filesystem import FileSystem
 from harness.vfs.socket_pair import Socket
 from harness.vfs.timerfd import TimerFile
 from tests.harness.processes.recorded import recorded, run_program
+from tests.harness.processes.releases import MACHINES
 
 EXPECTED = recorded("linux-i386-programs", "event_files")
 
 
-@pytest.mark.parametrize("ram", [8 << 20, 64 << 20], ids=["8M", "64M"])
-def test_what_it_prints(ram: int) -> None:
-    printed = run_program("event_files", ram)
+@MACHINES
+def test_what_it_prints(release: str, ram: int) -> None:
+    printed = run_program("event_files", ram, release=release)
     assert (printed.output, printed.status) == (EXPECTED, 0)
     assert not printed.statistics.unknown_calls
 

@@ -15,13 +15,14 @@ from harness.processes.robust_list import RobustLists
 from harness.syscalls import futex
 from harness.syscalls.futex_queues import Key
 from tests.harness.processes.recorded import recorded, run_program
+from tests.harness.processes.releases import MACHINES
 
 EXPECTED = recorded("linux-i386-programs", "futexes")
 
 
-@pytest.mark.parametrize("ram", [8 << 20, 64 << 20], ids=["8M", "64M"])
-def test_what_it_prints(ram: int) -> None:
-    printed = run_program("futexes", ram)
+@MACHINES
+def test_what_it_prints(release: str, ram: int) -> None:
+    printed = run_program("futexes", ram, release=release)
     assert (printed.output, printed.status) == (EXPECTED, 0)
 
 

@@ -26,6 +26,7 @@ from harness.vfs.quota import Quota
 from tests.elf_bytes import TEXT, Elf, Phdr
 from tests.harness.processes.hostile_calls import Calls
 from tests.harness.processes.one_machine import PROGRAM, OneMachine
+from tests.harness.processes.releases import RELEASES
 from tests.harness.vfs.ours import checksum
 from tests.harness.vfs.reference import populate
 
@@ -52,9 +53,9 @@ class Campaign:
             self.results[min(int(line.rpartition(" = ")[2]), 0)] += 1
 
 
-@pytest.fixture(scope="module")
-def machine() -> OneMachine:
-    return OneMachine()
+@pytest.fixture(scope="module", params=RELEASES)
+def machine(request: pytest.FixtureRequest) -> OneMachine:
+    return OneMachine(release=request.param)
 
 
 @pytest.fixture

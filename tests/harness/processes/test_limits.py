@@ -10,16 +10,37 @@ from harness.processes.deaths import Deaths
 from harness.processes.linux import Setup
 from harness.processes.scheduler import Deadlock
 from kernel_model.errors import EndlessLoop
+from kernel_model.kernel import Kernel
+from kernel_model.mm.linux_2_6.vmscan import Vmscan26
 from kernel_model.mm.mmzone import for_each_zone
 from tests.harness.processes.one_machine import MIB, PROGRAM, OneMachine, Outcome
+from tests.harness.processes.releases import RELEASES
 
 ENOMEM = 12
 MAX_INSTRUCTIONS = 1_000_000
 
 
-@pytest.fixture(scope="module")
-def machine() -> OneMachine:
-    return OneMachine(8 * MIB)
+def walk_tables(kernel: Kernel) -> None:
+    """2.4 goes through page tables for pages to unmap."""
+    for zone in list(for_each_zone(kernel.image)) * 4:
+        kernel.vmscan.refill_inactive(1000)
+        kernel.swapper.swap_out(kernel.allocator.zone(zone.vaddr))
+
+
+def ask_each_frame(kernel: Kernel) -> None:
+    """2.6 asks frames who maps them."""
+    assert isinstance(kernel.vmscan, Vmscan26)
+    zones = [zone.vaddr for zone in for_each_zone(kernel.image)]
+    for _ in range(4):
+        kernel.vmscan.try_to_free_pages(zones, kernel.image.constants.gfp.kernel, 0)
+
+
+RECLAIM = {"2.4": walk_tables, "2.6": ask_each_frame}
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def machine(request: pytest.FixtureRequest) -> OneMachine:
+    return OneMachine(8 * MIB, release=request.param)
 
 
 def setup(traced: list[str] | None = None, seconds: float = 60) -> Setup:
@@ -101,13 +122,10 @@ def test_a_page_may_go_while_its_table_is_copied(
 ) -> None:
     """The child's page table takes the last memory: a page of the program's file is dropped."""
     kernel = machine.kernel
-    zones = [kernel.allocator.zone(zone.vaddr) for zone in for_each_zone(kernel.image)]
     pte_alloc = kernel.memory.tables.pte_alloc
 
     def with_the_last_memory(mm: int, pgd: int, vaddr: int) -> int:
-        for zone in zones * 4:
-            kernel.vmscan.refill_inactive(1000)
-            kernel.swapper.swap_out(zone)
+        RECLAIM[kernel.config.release](kernel)
         return pte_alloc(mm, pgd, vaddr)
 
     monkeypatch.setattr(births, "MAX_PROCESSES", 3)

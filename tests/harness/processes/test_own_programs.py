@@ -14,6 +14,7 @@ import pytest
 from harness.guests import guest_path
 from kernel_model.config import KernelConfig
 from tests import packages
+from tests.harness.processes.releases import on_both
 from tests.harness.processes.running import Tree
 
 PROGRAMS = ("hello", "hello_pie", "sha256", "sha256_pie")
@@ -30,9 +31,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     return Tree(place, programs)
 
 
+@on_both
 @pytest.mark.parametrize("name", ["hello", "hello_pie"])
-def test_hello(tree: Tree, name: str) -> None:
-    outcome = tree.on_model([f"bin/{name}"]).outcome
+def test_hello(tree: Tree, name: str, release: str) -> None:
+    outcome = tree.on_model([f"bin/{name}"], config=KernelConfig(release=release)).outcome
     assert (outcome.status, outcome.output, outcome.error) == (0, b"hello, ring 3\n", b"")
 
 
@@ -44,15 +46,18 @@ def test_sha256(tree: Tree, name: str, length: int) -> None:
     assert (outcome.status, outcome.output) == (0, digest.encode() + b"\n")
 
 
+@on_both
 @pytest.mark.parametrize("cpu_model", ["486", "pentium", "pentium3"])
-def test_on_every_cpu(tree: Tree, cpu_model: str) -> None:
+def test_on_every_cpu(tree: Tree, cpu_model: str, release: str) -> None:
     """They are compiled for an i386, and hold no instruction that came later."""
-    run = tree.on_model(["bin/sha256_pie"], DATA, KernelConfig(cpu_model=cpu_model))
+    config = KernelConfig(release=release, cpu_model=cpu_model)
+    run = tree.on_model(["bin/sha256_pie"], DATA, config)
     assert run.outcome.output == hashlib.sha256(DATA).hexdigest().encode() + b"\n"
 
 
+@on_both
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_host_runs_them_as_well(tree: Tree, name: str) -> None:
+def test_the_host_runs_them_as_well(tree: Tree, name: str, release: str) -> None:
     packages.need_native()
-    argv = [f"bin/{name}"]
-    assert tree.on_model(argv, DATA[:777]).outcome == tree.natively(argv, DATA[:777])
+    argv, config = [f"bin/{name}"], KernelConfig(release=release)
+    assert tree.on_model(argv, DATA[:777], config).outcome == tree.natively(argv, DATA[:777])

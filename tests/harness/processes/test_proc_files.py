@@ -6,14 +6,15 @@ import pytest
 from harness.processes.proc_texts import ProcTexts
 from tests import packages
 from tests.harness.processes.recorded import recorded, run_program
+from tests.harness.processes.releases import MACHINES
 from tests.harness.processes.running import Tree
 
 TITLES = recorded("linux-i386-programs", "title")
 
 
-@pytest.mark.parametrize("ram", [8 << 20, 64 << 20], ids=["8M", "64M"])
-def test_a_title_is_what_stands_in_memory(ram: int) -> None:
-    printed = run_program("title", ram)
+@MACHINES
+def test_a_title_is_what_stands_in_memory(release: str, ram: int) -> None:
+    printed = run_program("title", ram, release=release)
     assert (printed.output, printed.status) == (TITLES, 0)
 
 

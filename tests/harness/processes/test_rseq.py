@@ -18,14 +18,15 @@ from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
 from tests import packages
 from tests.harness.processes.recorded import recorded, run_program
+from tests.harness.processes.releases import MACHINES, on_both
 
 EXPECTED = recorded("linux-i386-programs", "rseq")
 GLIBC_SIGNATURE = 0x53053053
 
 
-@pytest.mark.parametrize("ram", [8 << 20, 64 << 20], ids=["8M", "64M"])
-def test_what_it_prints(ram: int) -> None:
-    printed = run_program("rseq", ram)
+@MACHINES
+def test_what_it_prints(release: str, ram: int) -> None:
+    printed = run_program("rseq", ram, release=release)
     assert (printed.output, printed.status) == (EXPECTED, 0)
     assert not printed.statistics.unknown_calls
 
@@ -66,11 +67,13 @@ def test_other_faults_show_in_what_it_prints(monkeypatch: pytest.MonkeyPatch, fa
     ("name", "arguments"),
     [("busybox", (b"sh", b"-c", b"true | true")), ("bash", (b"-c", b"(true); true | true"))],
 )
+@on_both
 def test_the_c_library_registers_and_nothing_is_unknown(
-    name: str, arguments: tuple[bytes, ...]
+    name: str, arguments: tuple[bytes, ...], release: str
 ) -> None:
     program = packages.program(name).read_bytes()
-    linux = Linux(Machine(Kernel(KernelConfig())), Setup(files={b"/program": program}))
+    machine = Machine(Kernel(KernelConfig(release=release)))
+    linux = Linux(machine, Setup(files={b"/program": program}))
     process = linux.start(b"/program", [name.encode(), *arguments])
     registered = []
     remember = linux.returned

@@ -4,6 +4,7 @@
 import pytest
 
 from tests.harness.processes.recorded import recorded, run_program
+from tests.harness.processes.releases import MACHINES
 
 PROGRAMS = {
     "signal_frames": 0,
@@ -17,8 +18,8 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("ram", [8 << 20, 64 << 20], ids=["8M", "64M"])
-def test_what_it_prints(name: str, ram: int) -> None:
-    printed = run_program(name, ram)
+@MACHINES
+def test_what_it_prints(name: str, release: str, ram: int) -> None:
+    printed = run_program(name, ram, release=release)
     assert printed.output == recorded("linux-i386-signals", name)
     assert printed.status == PROGRAMS[name]
