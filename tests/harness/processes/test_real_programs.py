@@ -313,8 +313,8 @@ def native_faults(tree: Tree, argv: list[str]) -> int:
 
 @of_both(FAULTS)
 def test_pages_are_touched_as_on_the_host(tree: Tree, name: str, release: str) -> None:
-    """2.4 and 2.6 map one page for each fault. A kernel of today maps with a page of a file all that
-    it has cached of the 64 KiB around it: counted that way, our faults are the host's.
+    """Both releases map one page for each fault. A kernel of today maps with a page of a file all
+    that it has cached of the 64 KiB around it: counted that way, our faults are the host's.
     """
     program, *arguments = FAULTS[name]
     packages.program(program)
