@@ -30,6 +30,7 @@ from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.exit import Exit
+from kernel_model.fs.hugetlbfs import HugetlbFs
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.ipc.shm import Shm, ShmFiles
 from kernel_model.mm.lru import swap_setup
@@ -70,6 +71,7 @@ class Kernel:
         self.statics = self.image.statics
         self.started = False
         self.vsyscall: VsyscallPage | None = None
+        self.hugetlbfs: HugetlbFs | None = None
         self.tables = PageTables(self.image)
         self.bootmem = self.release.bootmem(self.image)
         self.layout = self.release.layout(self.image, self.bootmem)

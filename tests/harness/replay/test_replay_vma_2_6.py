@@ -221,9 +221,9 @@ def starts_below_the_stack(patch: pytest.MonkeyPatch) -> None:
     """A search downwards begins at its base each time."""
     original = RememberedSearch._highest_hole
 
-    def highest_hole(self: RememberedSearch, mm: int, length: int) -> int | None:
+    def highest_hole(self: RememberedSearch, mm: int, length: int, unit: int) -> int | None:
         self._areas.mm(mm).free_area_cache = self._areas.mm(mm).mmap_base
-        return original(self, mm, length)
+        return original(self, mm, length, unit)
 
     patch.setattr(RememberedSearch, "_highest_hole", highest_hole)
 

@@ -12,7 +12,7 @@ whole huge page to the next.
 
 from typing import Final
 
-from kernel_model.arch_i386.page import PAGE_MASK, PAGE_SIZE, TASK_SIZE, TASK_UNMAPPED_BASE
+from kernel_model.arch_i386.page import PAGE_MASK, TASK_SIZE, TASK_UNMAPPED_BASE
 from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.mm.hugetlb.geometry import HugePages
 from kernel_model.mm.mmap.areas import Areas
@@ -24,6 +24,9 @@ from kernel_model.structs.sched import RLIM_INFINITY, RLIMIT_STACK
 MIN_GAP: Final = 128 << 20
 MAX_GAP: Final = TASK_SIZE // 6 * 5
 """Bytes between STACK_TOP and ``mmap_base``: the stack's limit, but not more or less than these."""
+
+_ANYWHERE: Final = 1
+"""What the kernel does not align: a length that is no whole pages leaves the next search there."""
 
 
 class RememberedSearch(UnmappedAreas):
@@ -82,7 +85,7 @@ class RememberedSearch(UnmappedAreas):
         wished = self._wished(mm, addr, length)
         if wished is not None:
             return wished
-        return self._search_upwards(mm, length, PAGE_SIZE)
+        return self._search_upwards(mm, length, _ANYWHERE)
 
     def _search_upwards(self, mm: int, length: int, unit: int) -> int:
         """At a whole ``unit``."""
@@ -125,7 +128,7 @@ class RememberedSearch(UnmappedAreas):
         wished = self._wished(mm, addr, length)
         if wished is not None:
             return wished
-        return self._search_downwards(mm, length, PAGE_SIZE)
+        return self._search_downwards(mm, length, _ANYWHERE)
 
     def _search_downwards(self, mm: int, length: int, unit: int) -> int:
         space = self._areas.mm(mm)
@@ -145,7 +148,7 @@ class RememberedSearch(UnmappedAreas):
         space = self._areas.mm(mm)
         if space.free_area_cache < length:
             return None
-        addr = space.free_area_cache - length & -unit
+        addr = space.free_area_cache - length & PAGE_MASK & -unit
         while True:
             vma, prev = self._finder.find_vma_prev(mm, addr)
             if not vma:
