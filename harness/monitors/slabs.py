@@ -23,7 +23,7 @@ from harness.monitors.slab_reader import (
     SlabSeen,
 )
 
-__all__ = ["LISTS", "CacheSeen", "SlabInconsistent", "SlabSeen", "slab_census"]
+__all__ = ["LISTS", "CacheSeen", "SlabInconsistent", "SlabSeen", "objects_in_use", "slab_census"]
 
 STORE_USER, RECLAIM_ACCOUNT, DESTROY_BY_RCU = 0x10000, 0x20000, 0x80000
 LONGEST_NAME: Final = 64
@@ -32,6 +32,11 @@ LONGEST_NAME: Final = 64
 def slab_census(machine: HasImage) -> dict[int, CacheSeen]:
     """All caches by address, ``cache_cache`` first, when everything about them is consistent."""
     return _READERS[machine.image.config.release](machine).census()
+
+
+def objects_in_use(machine: HasImage, cache: int) -> set[int]:
+    """The objects of one cache that users have; only what stands in this cache is checked."""
+    return _READERS[machine.image.config.release](machine).cache(cache).live
 
 
 class Reader24(SlabReader):

@@ -3,11 +3,12 @@
 
 Intent says which frame a page holds; that it may be there at all, only its VMA says
 (``struct vm_area_struct``, book 4.4). So the VMAs are read from RAM here: the ``mm_struct`` by
-its page directory from the list ``init_mm.mmlist``, its VMAs from ``mm->mmap``. Nothing is shared
-with :mod:`kernel_model.mm.mmap`, and the red-black tree is not looked at.
+its page directory from the slabs of ``mm_cachep``, its VMAs from ``mm->mmap``. Not every release
+has all address spaces on a list: ``init_mm.mmlist`` of 2.6 has those with pages in swap. Nothing is
+shared with :mod:`kernel_model.mm.mmap`, and the red-black tree is not looked at.
 
 What can fail: :class:`~kernel_model.errors.MmucheckError` for a list that leaves RAM or has no
-end.
+end, and for slabs that contradict themselves.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.mappings import I64, PAGE_SHIFT, RIGHT_PRESENT, RIGHT_USER, RIGHT_WRITE, U16
+from harness.monitors.slabs import objects_in_use
 from kernel_model.errors import MmucheckError
 from kernel_model.kernel import Kernel
 
@@ -27,7 +29,7 @@ NAME: Final = "VMAs"
 _PAGE_OFFSET: Final = 0xC0000000
 _READ, _WRITE, _EXECUTE = 1, 2, 4
 _LONGEST: Final = 1 << 17
-"""Entries of a list: VMAs are at most 65536, address spaces fewer."""
+"""Entries of a list: VMAs are at most 65536."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +69,28 @@ class Areas:
 def areas_of(kernel: Kernel, pgd: int) -> Areas:
     """The VMAs of the ``mm_struct`` whose page directory has the physical address ``pgd``.
 
-    2.6 lists only those with pages in swap, so that of the current process is looked at, too. One
-    that is found in neither way has none: nobody runs in it any more.
+    One that is nowhere has none: nobody runs in it any more.
     """
     structs = kernel.image.structs
     mm_struct, vma = structs.mm_struct, structs.vm_area_struct
-    mmlist, directory = mm_struct.offset("mmlist"), mm_struct.offset("pgd")
-    head = kernel.image.symbol("init_mm") + mmlist
-    listed = [entry - mmlist for entry in _list(kernel, head, 0, head)]
+    directory, first = mm_struct.offset("pgd"), mm_struct.offset("mmap")
     rows: list[tuple[int, ...]] = []
-    for mm in dict.fromkeys([*listed, int(kernel.image.current_task.mm)]):
-        if mm and _word(kernel, mm + directory) == pgd + _PAGE_OFFSET:
+    for mm in sorted(objects_in_use(kernel, int(kernel.statics.mm_cachep))):
+        if _word(kernel, mm + directory) == pgd + _PAGE_OFFSET:
             fields = [vma.offset(name) for name in ("vm_start", "vm_end", "vm_flags")]
             rows += [
                 tuple(_word(kernel, area + field) for field in fields)
-                for area in _list(kernel, mm + mm_struct.offset("mmap"), vma.offset("vm_next"), 0)
+                for area in _list(kernel, mm + first, vma.offset("vm_next"))
             ]
     columns = np.array(rows, np.int64).reshape(-1, 3).T
     return Areas(columns[0] >> PAGE_SHIFT, columns[1] >> PAGE_SHIFT, columns[2])
 
 
-def _list(kernel: Kernel, head: int, link: int, end: int) -> Iterator[int]:
+def _list(kernel: Kernel, head: int, link: int) -> Iterator[int]:
     """The objects of a list that begins at ``head``: each has the next one at offset ``link``."""
     entry = _word(kernel, head)
     for _ in range(_LONGEST):
-        if entry == end:
+        if not entry:
             return
         yield entry
         entry = _word(kernel, entry + link)
@@ -101,5 +100,5 @@ def _list(kernel: Kernel, head: int, link: int, end: int) -> Iterator[int]:
 def _word(kernel: Kernel, vaddr: int) -> int:
     paddr = vaddr - _PAGE_OFFSET
     if paddr % 4 or not kernel.ram.contains(paddr, 4):
-        raise MmucheckError(f"a list of address spaces or of VMAs leaves RAM: {vaddr:#x}")
+        raise MmucheckError(f"a list of VMAs leaves RAM: {vaddr:#x}")
     return kernel.ram.words[paddr >> 2]

@@ -10,15 +10,15 @@ from harness.readings.intent import beyond_areas
 from harness.verdict import Verdict
 from kernel_model.errors import MmucheckError
 from kernel_model.events import Rights
-from tests.harness.planting import DATA, MORE, TEXT, Planted, planted_machine
+from tests.harness.planting import DATA, MORE, STACK, TEXT, Planted, planted_machine
 
 PAGE_OFFSET = 0xC0000000
 READ_WRITE = Rights(write=True, user=True)
 
 
-@pytest.fixture
-def planted() -> Planted:
-    return planted_machine()
+@pytest.fixture(params=["2.4", "2.6"])
+def planted(request: pytest.FixtureRequest) -> Planted:
+    return planted_machine(release=request.param)
 
 
 def vma_of(planted: Planted, va: int) -> object:
@@ -41,6 +41,19 @@ def test_the_vmas_are_those_of_the_model(planted: Planted) -> None:
     pages = np.array([TEXT - 4096, TEXT, DATA]) >> 12
     assert read.rights(pages).tolist() == [0, 5, 7]
     assert beyond(planted) == []
+
+
+def test_each_space_has_its_own(planted: Planted) -> None:
+    """Also one that does not run now; and one that is gone has none."""
+    spaces, kernel = planted.spaces, planted.machine.kernel
+    child = spaces.fork(planted.mm)
+    vma_of(planted, STACK).vm_end += 4096  # type: ignore[attr-defined]
+    ours, its = areas_of(kernel, planted.mm), areas_of(kernel, child)
+    assert its.start.tolist() == ours.start.tolist()
+    assert its.end.tolist()[:-1] == ours.end.tolist()[:-1]
+    assert its.end[-1] + 1 == ours.end[-1]
+    spaces.exit(child)
+    assert len(areas_of(kernel, child).start) == 0
 
 
 def test_a_page_in_no_vma(planted: Planted) -> None:
@@ -72,19 +85,25 @@ def test_a_page_kept_for_nobody_needs_its_vma(planted: Planted) -> None:
     assert diff(planted.machine).verdicts() == {Verdict.MODEL_BUG: 1}
 
 
-def test_a_space_that_is_on_no_list_has_no_pages(planted: Planted) -> None:
+def test_a_space_that_is_nowhere_has_no_pages(planted: Planted) -> None:
     planted.ledger.page_mapped(0x7000, DATA, 5, READ_WRITE)
     found = beyond_areas(planted.machine.kernel, 0x7000)
     assert found.tolist() == [DATA >> 12]
 
 
-@pytest.mark.parametrize("link", [0, 0xFFFFFFF0, 0xC0000001])
+@pytest.mark.parametrize("link", [0x10, 0xFFFFFFF0, 0xC0000001])
 def test_a_list_that_leaves_ram(planted: Planted, link: int) -> None:
-    kernel = planted.machine.kernel
-    mmlist = kernel.image.structs.mm_struct.offset("mmlist")
-    head = kernel.image.symbol("init_mm") + mmlist
-    kernel.ram.words[head - PAGE_OFFSET >> 2] = link
+    vma_of(planted, TEXT).vm_next = link  # type: ignore[attr-defined]
     with pytest.raises(MmucheckError, match="leaves RAM"):
+        areas_of(planted.machine.kernel, planted.mm)
+
+
+def test_slabs_that_contradict_themselves(planted: Planted) -> None:
+    kernel = planted.machine.kernel
+    cache = next(cache for cache in kernel.slab.chain() if cache.name == "mm_struct")
+    head = cache.slabs_partial if cache.slabs(cache.slabs_partial) else cache.slabs_full
+    kernel.ram.write32(head - PAGE_OFFSET + 4, head)
+    with pytest.raises(MmucheckError, match="mm_struct, slabs_.*: the head does not point back"):
         areas_of(kernel, planted.mm)
 
 
