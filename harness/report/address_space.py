@@ -12,7 +12,7 @@ import numpy as np
 from harness.mappings import PAGES
 from harness.readings.spec import SpecView, mmu_features
 from harness.report.picture import NARROW, Picture, Place, Table, counted, size_text
-from kernel_model.arch_i386.fixmap import FIXADDR_TOP, PKMAP_BASE, fixed_addresses, last_pkmap
+from kernel_model.arch_i386.fixmap import fixed_addresses, last_pkmap
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from kernel_model.config import Highmem
 from kernel_model.proc.pid import maps_data
@@ -65,8 +65,11 @@ def _ranges(machine: "Machine") -> list[dict[str, Any]]:
         ("vmalloc", vmalloc_start, vmalloc_end),
     ]
     if config.highmem is not Highmem.NONE:
-        bounds.append(("kmap", PKMAP_BASE, PKMAP_BASE + last_pkmap(config.pae) * PAGE_SIZE))
-    bounds.append(("fixmap", fixed.lowest, FIXADDR_TOP + PAGE_SIZE))
+        pages = last_pkmap(config.pae)
+        bounds.append(("kmap", fixed.pkmap_base, fixed.pkmap_base + pages * PAGE_SIZE))
+    # Slots that only the boot uses may reach into the vmalloc range, which has the place later.
+    lowest = max(fixed.lowest, vmalloc_end)
+    bounds.append(("fixmap", lowest, fixed.to_virt(0) + PAGE_SIZE))
     return [{"range": name, "start": start, "end": end} for name, start, end in bounds]
 
 

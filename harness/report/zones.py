@@ -35,7 +35,6 @@ def gather(machine: "Machine") -> dict[str, Any]:
                 "address": place.zone.vaddr,
                 "start_pfn": start,
                 "frames": place.zone.size,
-                "free": place.zone.free_pages,
                 "mem_map": facts["mem_map"],
             }
             | _uses(uses[start : start + place.zone.size])
@@ -45,11 +44,12 @@ def gather(machine: "Machine") -> dict[str, Any]:
 
 def _uses(uses: Uses) -> dict[str, Any]:
     """The frames by use, in all and along the zone."""
-    total = np.bincount(uses, minlength=len(USES)).tolist()
+    total = dict(zip(USES, np.bincount(uses, minlength=len(USES)).tolist(), strict=True))
     per_cell = max(-(-len(uses) // _STRIP), 1)
     strip = shares(uses, -(-len(uses) // per_cell), per_cell)
     return {
-        "uses": {name: count for name, count in zip(USES, total, strict=True) if count},
+        "free": total["free"],
+        "uses": {name: count for name, count in total.items() if count},
         "frames_per_cell": per_cell,
         "strip": strip.tolist(),
     }

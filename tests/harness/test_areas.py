@@ -103,7 +103,7 @@ def test_slabs_that_contradict_themselves(planted: Planted) -> None:
     cache = next(cache for cache in kernel.slab.chain() if cache.name == "mm_struct")
     head = cache.slabs_partial if cache.slabs(cache.slabs_partial) else cache.slabs_full
     kernel.ram.write32(head - PAGE_OFFSET + 4, head)
-    with pytest.raises(MmucheckError, match="mm_struct, slabs_.*: the head does not point back"):
+    with pytest.raises(MmucheckError, match=r"mm_struct, slabs_.*: the head does not point back"):
         areas_of(kernel, planted.mm)
 
 

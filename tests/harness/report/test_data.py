@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from harness.machine import Machine
 from harness.monitors.frames import FrameLedger
 from harness.monitors.guest_walk import run_walk
 from harness.monitors.slabs import LISTS
-from harness.report import buddy, frames, page_tables, slabs, zones
-from kernel_model.config import MIB, KernelConfig
+from harness.report import address_space, buddy, frames, page_tables, slabs, zones
+from kernel_model.arch_i386.highmem import KmType
+from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.kernel import Kernel
-from kernel_model.mm.gfp import GFP_DMA, GFP_KERNEL
 from kernel_model.mm.memory.fault import Cause
 from kernel_model.proc import PROC_FILES
 from tests.harness.report.toured import Toured
@@ -42,10 +43,13 @@ def frames_are_what_their_owners_say(toured: Toured, data: Any) -> None:
     assert np.sum(data["cells"], axis=0).tolist() == [uses.get(use, 0) for use in data["names"]]
     kb = re.search(r"MemFree: +(\d+) kB", toured.texts["meminfo"])
     assert kb
-    assert uses["free"] == int(kb[1]) // 4
+    kept = re.findall(r"cpu \d+ (?:hot|cold) +count (\d+)", toured.texts["zoneinfo"])
+    assert bool(kept) == (toured.config.release == "2.6")
+    assert uses["free"] == int(kb[1]) // 4 + sum(map(int, kept))
     owned = Counter(toured.owners.values())
     assert uses["user pages"] == owned["user page"] + owned["argument page"]
-    assert uses["page tables"] == owned["page table"] + owned["page directory"]
+    tables = ("page table", "page middle directory", "page directory")
+    assert uses["page tables"] == sum(map(owned.__getitem__, tables))
     assert uses["slab"] == owned["slab"]
 
 
@@ -66,11 +70,33 @@ def blocks_add_up(toured: Toured, data: Any) -> None:
         assert zone["free"] == total
 
 
+SLABINFO = {
+    "2.4": ("active", "objects", "size", "used", "total", "pages"),
+    "2.6": (
+        *("active", "objects", "size", "per slab", "pages"),
+        *("limit", "batchcount", "shared", "used", "total", "shared objects"),
+    ),
+}
+"""The numbers of a line."""
+
+
+def slabinfo(toured: Toured) -> dict[str, dict[str, int]]:
+    """``/proc/slabinfo``, read back."""
+    said = {}
+    for line in toured.texts["slabinfo"].splitlines()[1:]:
+        name, _, rest = line.partition(" ")
+        if name != "#":
+            numbers = map(int, re.findall(r"\d+", rest))
+            said[name] = dict(zip(SLABINFO[toured.config.release], numbers, strict=True))
+    return said
+
+
 def caches_are_slabinfo(toured: Toured, data: Any) -> None:
-    said = {line.split()[0]: line.split()[1:] for line in toured.texts["slabinfo"].splitlines()[1:]}
+    said = slabinfo(toured)
     assert [cache["name"] for cache in data["caches"]] == list(said)
     for cache in data["caches"]:
-        active, objects, size, used, total, pages = map(int, said[cache["name"]])
+        names = ("active", "objects", "size", "used", "total", "pages")
+        active, objects, size, used, total, pages = map(said[cache["name"]].__getitem__, names)
         assert cache["slabs_full"] + cache["slabs_partial"] == used
         assert cache["slabs_full"] + cache["slabs_partial"] + cache["slabs_free"] == total
         assert (cache["active_objects"], cache["objects"]) == (active, objects)
@@ -94,6 +120,18 @@ def vmas_hold_what_the_walk_finds(toured: Toured, data: Any) -> None:
         assert vma["mapped"] == PAGE * len(toured.walked.intersection(pages))
 
 
+def every_page_is_in_one_range(toured: Toured, data: Any) -> None:
+    """The ranges come one behind the other, and what is mapped in them is all there is."""
+    ranges = data["ranges"]
+    assert all(one["end"] <= next_one["start"] for one, next_one in pairwise(ranges))
+    for row in ranges:
+        pages = toured.spec.pages.pfn[row["start"] >> 12 : row["end"] >> 12]
+        assert row["mapped"] == PAGE * np.count_nonzero(pages >= 0)
+    assert sum(row["mapped"] for row in ranges) == PAGE * np.count_nonzero(
+        toured.spec.pages.pfn >= 0
+    )
+
+
 def ranges_are_the_sweep(toured: Toured, data: Any) -> None:
     seen = [(row["va"], row["pa"], row["length"], row["rights"]) for row in data["ranges"]]
     assert seen == [tuple(each) for each in toured.ranges]
@@ -104,7 +142,9 @@ def lines_map_what_is_mapped(toured: Toured, data: Any) -> None:
     meant = np.full(1 << 20, -1)
     pattern = re.compile(r"\[(\w+)(?:-(\w+))?\s*\] .* (\w+)(?:-\w+)?$")
     for line in data["lines"]:
-        if "PTE[" in line or "S" in line.split()[2]:
+        flags = re.search(r" ([-A-Z]{10})(?: |$)", line)
+        assert flags, line
+        if "] PTE[" in line or "S" in flags[1]:
             found = pattern.match(line.strip())
             assert found, line
             first, last = int(found[1], 16), int(found[2] or found[1], 16)
@@ -127,6 +167,11 @@ def faults_are_the_trace(toured: Toured, data: Any) -> None:
     assert {cause: data["by_cause"][cause] for cause in counts} == counts
 
 
+def no_slab_has_a_colour(data: Any) -> None:
+    for cache in data["caches"]:
+        cache["colours"]["slabs"].clear()
+
+
 Check = Callable[[Toured, Any], None]
 CHECKS: list[tuple[str, Check, Callable[[Any], object]]] = [
     ("zones", zones_hold_all_frames, lambda d: d["nodes"][0]["zones"].pop()),
@@ -137,9 +182,11 @@ CHECKS: list[tuple[str, Check, Callable[[Any], object]]] = [
     ("buddy", blocks_add_up, lambda d: d[0]["free_blocks"].reverse()),
     ("buddy", blocks_add_up, lambda d: d[1].update(free=1)),
     ("slabs", caches_are_slabinfo, lambda d: d["caches"][0].update(slabs_free=3)),
-    ("slabs", caches_are_slabinfo, lambda d: d["caches"][0]["colours"]["slabs"].clear()),
+    ("slabs", caches_are_slabinfo, no_slab_has_a_colour),
     ("address_space", vmas_are_proc_maps, lambda d: d["vmas"][2].update(permissions="r--p")),
     ("address_space", vmas_hold_what_the_walk_finds, lambda d: d["vmas"][2].update(mapped=PAGE)),
+    ("address_space", every_page_is_in_one_range, lambda d: d["ranges"][-1].update(start=0)),
+    ("address_space", every_page_is_in_one_range, lambda d: d["ranges"].pop(1)),
     ("page_tables", ranges_are_the_sweep, lambda d: d["ranges"][5].update(rights=0)),
     ("page_tables", ranges_are_the_sweep, lambda d: d["ranges"].pop()),
     ("page_tables", lines_map_what_is_mapped, lambda d: d["lines"].pop(1)),
@@ -152,31 +199,44 @@ IDS = [f"{check.__name__}-{number}" for number, (_, check, _) in enumerate(CHECK
 @pytest.mark.book("2.1", "2.2", "2.5", "3.8", "4.4", "4.6", "6.5", "8.1")
 @pytest.mark.parametrize(("name", "check", "spoil"), CHECKS, ids=IDS)
 def test_a_picture_shows_what_others_say(
-    toured: Toured, name: str, check: Check, spoil: Callable[[Any], object]
+    each_toured: Toured, name: str, check: Check, spoil: Callable[[Any], object]
 ) -> None:
-    data = toured.data(name)
-    check(toured, data)
+    data = each_toured.data(name)
+    check(each_toured, data)
     spoilt = deepcopy(data)
     spoil(spoilt)
     with pytest.raises(AssertionError):
-        check(toured, spoilt)
+        check(each_toured, spoilt)
+
+
+def test_all_readings_agree_when_the_tour_ends(each_toured: Toured) -> None:
+    assert each_toured.report.ok, each_toured.report.verdicts.rows[0]
+    assert each_toured.report.notes == ()
+    facts = each_toured.report.machine
+    assert facts["release"] == each_toured.config.release
+    assert (
+        facts.get("reverse map")
+        == {"2.4": None, "2.6": each_toured.config.rmap}[each_toured.config.release]
+    )
 
 
 @pytest.mark.book("4.6")
-def test_the_tour_comes_by_every_kind_of_fault_but_swap(toured: Toured) -> None:
+def test_the_tour_comes_by_every_kind_of_fault_but_swap(each_toured: Toured) -> None:
     kinds = {cause.value for cause in Cause} - {Cause.SWAP.value, Cause.SPURIOUS.value}
-    assert set(toured.data("faults")["by_cause"]) == kinds
-    assert {vma["permissions"] for vma in toured.data("address_space")["vmas"]} == {
-        *("r-xp", "rw-p", "rwxp", "r--p", "rw-s"),
-    }
+    assert set(each_toured.data("faults")["by_cause"]) == kinds
+    rights = {vma["permissions"] for vma in each_toured.data("address_space")["vmas"]}
+    executable = {"2.4": {"rwxp"}, "2.6": set[str]()}[each_toured.config.release]
+    assert rights == {"r-xp", "rw-p", "r--p", "rw-s"} | executable, "2.6 asks PT_GNU_STACK"
 
 
 @pytest.mark.book("6.1", "6.2", "6.4")
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_free_blocks_are_those_that_the_guest_finds(nodes: int) -> None:
+@pytest.mark.parametrize("release", ["2.4", "2.6"])
+def test_free_blocks_are_those_that_the_guest_finds(release: str, nodes: int) -> None:
     """Code on the CPU walks the free lists by itself, before and after a change."""
-    machine = Machine(Kernel(KernelConfig(ram=64 * MIB, nodes=nodes)))
-    for order, mask in ((0, GFP_KERNEL), (3, GFP_DMA), (5, GFP_KERNEL)):
+    machine = Machine(Kernel(KernelConfig(release=release, ram=64 * MIB, nodes=nodes)))
+    gfp = machine.kernel.image.constants.gfp
+    for order, mask in ((0, gfp.kernel), (3, gfp.dma), (5, gfp.kernel)):
         assert machine.kernel.allocator.alloc_pages(mask, order)
     walk = run_walk(machine)
     found = [
@@ -185,9 +245,13 @@ def test_free_blocks_are_those_that_the_guest_finds(nodes: int) -> None:
         for zone in node.zones
         if zone.size
     ]
-    shown = [zone["free_blocks"] for zone in buddy.gather(machine)]
-    assert shown == found
-    assert frames.gather(machine)["uses"]["free"] == walk.free_pages
+    shown = buddy.gather(machine)
+    assert [zone["free_blocks"] for zone in shown] == found
+    kept = any(zone["cpu_lists"] for zone in shown)
+    assert kept == (release == "2.6")
+    lists = [zone.cpu_lists for node in walk.nodes for zone in node.zones] if kept else []
+    kept_by_cpus = sum(pcp.count for lists_of_zone in lists for pcp in lists_of_zone)
+    assert frames.gather(machine)["uses"]["free"] == walk.free_pages + kept_by_cpus
 
 
 @dataclass
@@ -226,11 +290,35 @@ def test_physical_memory_of_both_releases(release: str) -> None:
     assert all(f"\n{cache['name']} " in said for cache in found["caches"])
 
 
+@pytest.mark.book("4.1", "7.1", "9.1", "9.4")
+@pytest.mark.parametrize("highmem", [Highmem.GB4, Highmem.GB64])
+@pytest.mark.parametrize("release", ["2.4", "2.6"])
+def test_each_range_has_what_was_mapped_in_it(release: str, highmem: Highmem) -> None:
+    config = KernelConfig(release=release, ram=72 * MIB, highmem=highmem, highmem_pages=2048)
+    kernel = (machine := Machine(Kernel(config))).kernel
+
+    def mapped() -> dict[str, int]:
+        rows = address_space.gather(machine)["ranges"]
+        return {row["range"]: row["mapped"] // PAGE for row in rows}
+
+    before = mapped()
+    assert before["direct map"] == 64 * MIB // PAGE
+    kernel.vmalloc.vmalloc(5 * PAGE)
+    pages = [kernel.allocator.alloc_page(kernel.image.constants.gfp.highuser) for _ in range(3)]
+    for page in pages:
+        kernel.highmem.kmap(page)
+    kernel.highmem.kmap_atomic(pages[0], KmType.USER0)
+    more = {name: count - before[name] for name, count in mapped().items()}
+    assert more == {"user space": 0, "direct map": 0, "vmalloc": 5, "kmap": 3, "fixmap": 1}
+
+
 CONFIGS = {
     "no large pages": {"cpu_model": "486", "ram": 16 * MIB},
     "PAE": {"highmem": "64G", "ram": 64 * MIB},
     "PAE, NX": {"highmem": "64G", "ram": 64 * MIB, "cpu_model": "coreduo"},
     "high memory": {"highmem": "4G", "ram": 72 * MIB, "highmem_pages": 2048},
+    "2.6": {"release": "2.6", "ram": 16 * MIB},
+    "2.6 PAE": {"release": "2.6", "highmem": "64G", "ram": 64 * MIB},
 }
 
 
@@ -238,7 +326,6 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_tree_is_the_sweep_in_every_paging_mode(name: str) -> None:
     from harness.readings.spec import SpecView, mmu_features
-    from kernel_model.config import Highmem
 
     options: dict[str, Any] = dict(CONFIGS[name])
     if "highmem" in options:

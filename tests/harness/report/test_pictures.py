@@ -22,10 +22,13 @@ MACHINES: dict[str, dict[str, Any]] = {
     "freshly booted": {"ram": 16 * MIB},
     "no large pages": {"ram": 16 * MIB, "cpu_model": "486"},
     "nodes": {"ram": 128 * MIB, "nodes": 4},
+    "2.6 nodes": {"release": "2.6", "ram": 128 * MIB, "nodes": 2},
     "PAE": {"ram": 72 * MIB, "nr_cpus": 2, "highmem": Highmem.GB64, "highmem_pages": 2048},
 }
 DRAWN = [
     *(("the tour", name) for name in PICTURES),
+    *(("2.6 PAE", name) for name in ("zones", "buddy", "slabs", "address_space")),
+    *(("2.6 nodes", name) for name in ("zones", "buddy")),
     *(("nodes", name) for name in ("zones", "buddy")),
     *(("PAE", name) for name in ("slabs", "address_space", "page_tables")),
     ("no large pages", "page_tables"),
@@ -34,12 +37,12 @@ DRAWN = [
 
 
 @pytest.fixture(scope="module")
-def reports(toured: Toured) -> dict[str, Report]:
+def reports(toured: Toured, toured_2_6: Toured) -> dict[str, Report]:
     made = {
         name: Report.of(Machine(Kernel(KernelConfig(**options))), compare=False)
         for name, options in MACHINES.items()
     }
-    return made | {"the tour": toured.report}
+    return made | {"the tour": toured.report, "2.6 PAE": toured_2_6.report}
 
 
 class Box(NamedTuple):

@@ -2,6 +2,7 @@
 """``mmucheck report``: what it writes, what it says, and what it leaves when it fails."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,12 +62,35 @@ def test_the_page_and_its_data(mmucheck: Mmucheck, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.html", "out.json"]
 
 
+KERNELS = {
+    "2.4": (),
+    "2.6": ("--kernel", "2.6"),
+    "2.6 chains": ("--kernel", "2.6", "--rmap", "pte_chain"),
+}
+
+
+def test_the_page_of_2_6(mmucheck: Mmucheck, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    end = mmucheck("report", out, *SMALL, "--kernel", "2.6")
+    assert end.status == 0
+    assert "All readings agree: 1,048,576 pages compared" in end.stdout
+    page = out.read_text(encoding="utf-8")
+    assert "Linux 2.6 on a pentium3, 16 MiB" in page
+    assert "radix_tree_node" in page
+    assert re.search(r"reverse map</dt>\s*<dd>object", page)
+
+
 @pytest.mark.usefixtures("no_pictures")
-def test_a_program_of_the_users_own(mmucheck: Mmucheck, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_program_of_the_users_own(mmucheck: Mmucheck, tmp_path: Path, kernel: str) -> None:
     out, data = tmp_path / "out.html", tmp_path / "out.json"
     program = guest_path("greedy")
-    end = mmucheck("report", out, *SMALL, "--json", data, "--program", program, "--", "write", "1")
+    end = mmucheck(
+        *("report", out, *SMALL, *KERNELS[kernel], "--json", data),
+        *("--program", program, "--", "write", "1"),
+    )
     assert end.status == 0
+    assert "All readings agree" in end.stdout
     told = json.loads(data.read_text(encoding="utf-8"))
     faults = told["pictures"]["faults"]
     assert faults["program"] == "greedy.elf"
