@@ -179,13 +179,14 @@ class World:
         self.spaces = UserSpaces(kernel)
         self.pgd = self.spaces.start()
         self.spaces.enter(self.pgd)
-        self.mm = self.spaces.mm(self.pgd)
         self.program = load_elf(guest_path("access"))
         kernel.page_faults.force_sig_info = self.signals.append
         self.machine.on_fault = self._faulted
         loader = ElfLoader(kernel, UserAccess(self.machine))
         file = kernel.hostfs.open(ProgramFile(self.program.file), "access", FMODE_READ)
         _, self.esp = loader.load(self.program, file, [b"access"], [])
+        self.pgd = self.spaces.after_exec(self.pgd)
+        self.mm = self.spaces.mm(self.pgd)
         self.machine.on_trap = self._end
         self.machine.call("bare_read", self.program.symbols["user_read"])  # its text is there
         self.next = 0x50000000
@@ -327,6 +328,11 @@ CONFIGS = {
     "486": KernelConfig(ram=32 * MIB, cpu_model="486"),
     "highmem": KernelConfig(ram=72 * MIB, highmem=Highmem.GB4, highmem_pages=2048),
     "PAE": KernelConfig(ram=72 * MIB, highmem=Highmem.GB64, highmem_pages=2048),
+    "2.6": KernelConfig(release="2.6", ram=32 * MIB),
+    "2.6 chains": KernelConfig(release="2.6", rmap="pte_chain", ram=32 * MIB),
+    "2.6 PAE": KernelConfig(
+        release="2.6", ram=72 * MIB, highmem=Highmem.GB64, highmem_pages=2048
+    ),
 }
 
 
