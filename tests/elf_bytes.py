@@ -15,6 +15,8 @@ EHDR_FIELDS = (
     *("e_ehsize", "e_phentsize", "e_phnum", "e_shentsize", "e_shnum", "e_shstrndx"),
 )
 TEXT = bytes(range(256)) * 4
+MOST_BYTES = 1 << 20
+"""No file is padded beyond, up to an offset where nothing lies."""
 
 
 @dataclass
@@ -61,7 +63,8 @@ class Elf:
         ehsize, phentsize, shentsize = (64, 56, 64) if wide else (52, 32, 40)
         body = bytearray(ehsize) + b"".join(p.pack(self.bits) for p in self.phdrs)
         for phdr in self.phdrs:
-            body.extend(bytes(max(0, phdr.offset + len(phdr.data) - len(body))))
+            if phdr.data or phdr.offset < MOST_BYTES:
+                body.extend(bytes(max(0, phdr.offset + len(phdr.data) - len(body))))
             body[phdr.offset : phdr.offset + len(phdr.data)] = phdr.data
         shoff, shnum = self._sections(body) if self.symbols else (0, 0)
         values = {

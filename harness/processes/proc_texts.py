@@ -13,8 +13,7 @@ from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
 from harness.vfs.open_file import OpenFile
 from kernel_model.arch_i386.page import PAGE_SIZE
-from kernel_model.proc import proc_files
-from kernel_model.proc.pid import maps_text, status_text
+from kernel_model.proc import pid_files, proc_files
 from kernel_model.structs.sched import RLIMIT_RSS
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ class ProcTexts:
 
     def __init__(self, linux: "Linux") -> None:
         self._linux = linux
+        self._files = pid_files(linux.kernel)
         proc = linux.files.proc
         for name, file in proc_files(linux.kernel).items():
             proc.texts[name.encode()] = lambda file=file: file.text(linux.kernel).encode()  # type: ignore[misc]
@@ -60,7 +60,7 @@ class ProcTexts:
         if not mm:
             return b""
         gate = kernel.vsyscall.vaddr if kernel.vsyscall else 0
-        return maps_text(kernel.spaces.areas, mm, gate).encode("latin-1")
+        return self._files.maps(kernel.spaces.areas, mm, gate).encode("latin-1")
 
     def _cmdline(self, pid: int) -> bytes:
         """The arguments, wherever they lie and whatever the program made of them since.
@@ -89,7 +89,7 @@ class ProcTexts:
             f"Pid:\t{pid}\nPPid:\t{process.parent}\n"
         )
         if process.mm:
-            text += status_text(self._linux.kernel.spaces.areas, process.mm)
+            text += self._files.status(self._linux.kernel.spaces.areas, process.mm)
         return text.encode("latin-1")
 
     def _stat(self, pid: int) -> bytes:

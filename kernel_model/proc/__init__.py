@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kernel_model.kernel import Kernel
+from kernel_model.mm.mmap.areas import Areas
 from kernel_model.proc import (
     buddyinfo,
     iomem,
     linux_2_6,
     meminfo,
     pagetypeinfo,
+    pid,
+    pid_2_6,
     slabinfo,
     zoneinfo,
 )
 
-__all__ = ["ALL_NAMES", "PROC_FILES", "ProcFile", "proc_files"]
+__all__ = ["ALL_NAMES", "PROC_FILES", "ProcFile", "pid_files", "proc_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,21 @@ PROC_FILES_2_6: Final = PROC_FILES | {
     "meminfo": ProcFile(linux_2_6.meminfo_text, linux_2_6.meminfo_data),
     "vmstat": ProcFile(linux_2_6.vmstat_text, linux_2_6.vmstat_data),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class PidFiles:
+    """What a process's own files say of its memory."""
+
+    maps: Callable[[Areas, int, int], str]
+    """Of an address space, and of the page outside all VMAs (0: there is none)."""
+    status: Callable[[Areas, int], str]
+
+
+_PID_FILES: Final = {
+    "2.4": PidFiles(pid.maps_text, pid.status_text),
+    "2.6": PidFiles(pid_2_6.maps_text, pid_2_6.status_text),
+}
 _RELEASES: Final = {"2.4": PROC_FILES, "2.6": PROC_FILES_2_6}
 ALL_NAMES: Final = tuple(PROC_FILES_2_6)
 """Every name that some release has."""
@@ -52,3 +70,8 @@ ALL_NAMES: Final = tuple(PROC_FILES_2_6)
 def proc_files(kernel: Kernel) -> dict[str, ProcFile]:
     """The files of a kernel's release, by name."""
     return _RELEASES[kernel.config.release]
+
+
+def pid_files(kernel: Kernel) -> PidFiles:
+    """The files of a process, as the kernel's release writes them."""
+    return _PID_FILES[kernel.config.release]

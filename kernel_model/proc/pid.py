@@ -60,8 +60,8 @@ def _permissions(vm_flags: int) -> str:
     return rights + ("s" if vm_flags & VM_MAYSHARE else "p")
 
 
-def maps_text(areas: Areas, mm: int, gate: int = 0) -> str:
-    """``/proc/PID/maps``."""
+def maps_text(areas: Areas, mm: int, gate: int = 0, behind_inode: str = "") -> str:
+    """``/proc/PID/maps``; ``behind_inode`` ends lines without a name."""
     lines = []
     for row in maps_data(areas, mm, gate):
         major, minor = divmod(row["device"], 256)
@@ -69,7 +69,7 @@ def maps_text(areas: Areas, mm: int, gate: int = 0) -> str:
             f"{row['start']:08x}-{row['end']:08x} {row['permissions']} {row['offset']:08x} "
             f"{major:02x}:{minor:02x} {row['inode']}"
         )
-        lines.append(f"{line:<{_NAME_COLUMN}}{row['path']}" if row["path"] else line)
+        lines.append(f"{line:<{_NAME_COLUMN}}{row['path']}" if row["path"] else line + behind_inode)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -103,4 +103,9 @@ def status_data(areas: Areas, mm: int) -> dict[str, int]:
 
 def status_text(areas: Areas, mm: int) -> str:
     """The memory lines of ``/proc/PID/status``."""
-    return "".join(f"{name}:\t{kb:8} kB\n" for name, kb in status_data(areas, mm).items())
+    return memory_lines(status_data(areas, mm))
+
+
+def memory_lines(data: dict[str, int]) -> str:
+    """Lines of ``status`` that tell kB."""
+    return "".join(f"{name}:\t{kb:8} kB\n" for name, kb in data.items())
