@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from harness.machine import Limits, Machine
+from harness.monitors.reverse_map import reverse_map_census
 from harness.processes.checking import Check
 from harness.processes.linux import Linux, Setup
+from harness.processes.process import Process
+from harness.processes.watching import FaultSeen, Watching
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
@@ -109,6 +112,8 @@ class Tree:
             check=check,
         )
         linux = Linux(machine, setup)
+        if check is Check.FULL and linux.kernel.config.release == "2.6":
+            observe_reverse_map(linux)
         faults = _note_faults(linux)
         first = linux.start(argv[0].encode(), [os.fsencode(text) for text in argv], _variables())
         ended = linux.run(first)
@@ -117,6 +122,28 @@ class Tree:
         check_machine(machine.kernel, machine.ledger)
         outcome = Outcome(ended.exit_status, bytes(output), bytes(error))
         return Run(outcome, machine.kernel.memory.faults.counts, faults)
+
+
+class _Censuses:
+    """Takes a census of who maps what when a process ends: of 2.6, every page table of every
+    process against the reverse map."""
+
+    def __init__(self, linux: Linux) -> None:
+        self._linux = linux
+
+    def faulted(self, fault: FaultSeen) -> None:
+        """A fault is no occasion."""
+
+    def ending(self, process: Process) -> None:
+        kernel = self._linux.kernel
+        mms = {other.mm for other in self._linux.processes.values() if other.mm}
+        walk, memmap = kernel.reverse_walk, kernel.allocator.memmap
+        reverse_map_census(kernel.image, memmap, walk, sorted(mms))
+
+
+def observe_reverse_map(linux: Linux) -> None:
+    """Hold the reverse map against the page tables at the end of each process."""
+    linux.watching = Watching(linux, None, _Censuses(linux))
 
 
 def _kept(kernel: Kernel) -> tuple[int, int]:

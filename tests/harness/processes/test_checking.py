@@ -8,14 +8,17 @@ import pytest
 
 from harness.guests import guest_path
 from harness.machine import Machine
+from harness.monitors.reverse_map import ReverseMapWrong
 from harness.processes.checking import Check, CheckFailed
 from harness.processes.linux import Linux, Setup
 from harness.verdict import Verdict
 from kernel_model.config import KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.memory.fault import FaultHandler
+from kernel_model.mm.rmap.object_based import ObjectReverseMap
 from tests.harness.frame_accounting import check_machine
 from tests.harness.processes.releases import on_both
+from tests.harness.processes.running import observe_reverse_map
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
 RW, PRESENT = 2, 1
@@ -43,6 +46,25 @@ def test_a_clean_run_is_clean(name: str, release: str) -> None:
     assert linux.checker.spaces >= 2
     assert spaces.free_frames() == free
     check_machine(linux.kernel, linux.machine.ledger)
+
+
+@pytest.mark.book("3.10", release="2.6")
+@pytest.mark.parametrize("name", ["hello", "signal_children", "futexes"])
+def test_the_reverse_map_is_right_when_processes_end(name: str) -> None:
+    linux = machine_with(name, Check.NONE, "2.6")
+    observe_reverse_map(linux)
+    run(linux)
+    linux.close()
+
+
+def test_a_page_that_the_reverse_map_does_not_know_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    linux = machine_with("hello", Check.NONE, "2.6")
+    observe_reverse_map(linux)
+    monkeypatch.setattr(ObjectReverseMap, "add_file", lambda *arguments: None)
+    with pytest.raises(ReverseMapWrong):
+        run(linux)
 
 
 def test_nothing_is_looked_at_unasked() -> None:
