@@ -13,6 +13,8 @@ from kernel_model.mm.linux_2_6.vmscan import Vmscan26
 from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.mm.rmap.interface import SwapResult
 from kernel_model.mm.vmscan import Vmscan
+from tests.harness.slab_worlds import end_grace_period
+from tests.kernel_model.mm.slab_settling import settle
 
 
 class MadeToReclaim(ABC):
@@ -30,6 +32,19 @@ class MadeToReclaim(ABC):
         """Free the frames of what was unmapped."""
 
     @abstractmethod
+    def press(self, kernel: Kernel, *, write: bool) -> None:
+        """Take frames from processes, those of pages that were not used since the last time first;
+        with ``write`` the frames are written out and given back."""
+
+    @abstractmethod
+    def prepare(self, kernel: Kernel) -> None:
+        """Programs find their mappings where those of 2.4 lie."""
+
+    def settle(self, kernel: Kernel) -> None:
+        """No cache of objects keeps one that is free."""
+        settle(kernel.slab)
+
+    @abstractmethod
     def check(self, kernel: Kernel, mms: list[int]) -> None:
         """What is known of who maps a frame is so."""
 
@@ -38,6 +53,9 @@ class Walking24(MadeToReclaim):
     """2.4 walks page tables, and shrinks one list."""
 
     cached = "page_cache_size"
+
+    def prepare(self, kernel: Kernel) -> None:
+        """They do."""
 
     def unmap_all(self, kernel: Kernel) -> None:
         """The first rounds find the pages young and active."""
@@ -52,6 +70,15 @@ class Walking24(MadeToReclaim):
         for zone in list(for_each_zone(kernel.image)) * 2:
             classzone = kernel.allocator.zone(zone.vaddr)
             kernel.vmscan.shrink_cache(10_000, classzone, GFP_KERNEL, 1)
+
+    def press(self, kernel: Kernel, *, write: bool) -> None:
+        assert isinstance(kernel.vmscan, Vmscan)
+        for zone in list(for_each_zone(kernel.image)) * 2:
+            classzone = kernel.allocator.zone(zone.vaddr)
+            kernel.vmscan.refill_inactive(200)
+            kernel.swapper.swap_out(classzone)
+            if write:
+                kernel.vmscan.shrink_cache(100, classzone, GFP_KERNEL, 1)
 
     def check(self, kernel: Kernel, mms: list[int]) -> None:
         """Nothing is."""
@@ -105,6 +132,27 @@ class Asking26(MadeToReclaim):
                 allocator.get_page(page)
                 allocator.lru.delete(page)
                 shrinker.shrink_list([page], control)
+
+    def prepare(self, kernel: Kernel) -> None:
+        kernel.statics.sysctl_legacy_va_layout = 1
+
+    def settle(self, kernel: Kernel) -> None:
+        """Nor does RCU, nor the CPU a chain of PTEs for the next page."""
+        statics = kernel.statics
+        if statics.local_pte_chain[0]:
+            kernel.slab.kmem_cache_free(int(statics.pte_chain_cache), statics.local_pte_chain[0])
+            statics.local_pte_chain[0] = 0
+        end_grace_period(kernel.slab)
+        super().settle(kernel)
+
+    def press(self, kernel: Kernel, *, write: bool) -> None:
+        """Without ``write``, pages that are not in use come to the list from which others go."""
+        shrinker, gfp = self._shrinker(kernel), kernel.image.constants.gfp.kernel
+        for zone in [kernel.allocator.zone(each.vaddr) for each in for_each_zone(kernel.image)] * 2:
+            control = ScanControl(0, gfp, 0, kswapd=False)
+            shrinker.refill_inactive_zone(zone, control, 200)
+            if write:
+                shrinker.shrink_cache(zone, control, 100)
 
     def check(self, kernel: Kernel, mms: list[int]) -> None:
         allocator = kernel.allocator

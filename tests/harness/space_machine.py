@@ -34,11 +34,10 @@ from kernel_model.arch_i386.signal import SigInfo
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel
-from kernel_model.mm.gfp import GFP_KERNEL
-from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from kernel_model.structs.mman import MADV_DONTNEED
 from tests.harness.frame_accounting import check_machine
+from tests.harness.made_to_reclaim import MADE_TO_RECLAIM
 from tests.harness.program_file import ProgramFile
 from tests.kernel_model.mm.file_world import Disk
 from tests.kernel_model.mm.user_spaces import UserSpaces
@@ -52,6 +51,21 @@ MACHINES = {
         ram=64 * MIB, highmem=Highmem.GB64, highmem_pages=6 << 8, swap_pages=300
     ),
 }
+MACHINES_2_6 = {
+    "2-level": KernelConfig(release="2.6", ram=8 * MIB, swap_pages=300),
+    "2-level, highmem": KernelConfig(
+        release="2.6",
+        rmap="pte_chain",
+        ram=64 * MIB,
+        highmem=Highmem.GB4,
+        highmem_pages=6 << 8,
+        swap_pages=300,
+    ),
+    "PAE, highmem": KernelConfig(
+        release="2.6", ram=64 * MIB, highmem=Highmem.GB64, highmem_pages=6 << 8, swap_pages=300
+    ),
+}
+"""The same machines, one of them with chains of PTEs."""
 SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR"}
 
 
@@ -64,6 +78,8 @@ class SpaceMachine:
         self.machine = Machine(Kernel(config))
         self.kernel = kernel = self.machine.kernel
         self.ledger = self.machine.ledger
+        self.reclaiming = MADE_TO_RECLAIM[config.release]
+        self.reclaiming.prepare(kernel)
         self.uaccess = UserAccess(self.machine)
         self.spaces = UserSpaces(kernel)
         self.program = load_elf(guest_path("access"))
@@ -71,6 +87,7 @@ class SpaceMachine:
         kernel.page_faults.force_sig_info = self.signals.append
         self.machine.on_trap = lambda *trap: self.machine.cpu.stop()
         self.features = mmu_features(self.machine.cpu)
+        self.reclaiming.settle(self.kernel)
         self._free_at_boot = self.spaces.free_frames()
         self._owners_at_boot = dict(self.ledger._owners)
         self.disks = [Disk(content) for content in contents]
@@ -98,12 +115,12 @@ class SpaceMachine:
     def start(self) -> None:
         """The first process."""
         pid, pgd = next(self._pids), self.spaces.start()
-        self.pgds[pid] = pgd
         self.spaces.enter(pgd)
         text = ProgramFile(self.program.file)
         file = self.kernel.hostfs.open(text, "access", FMODE_READ)
         loader = ElfLoader(self.kernel, self.uaccess)
         _, self.esp = loader.load(self.program, file, [b"access"], [])
+        self.pgds[pid] = self.spaces.after_exec(pgd)
         self.kernel.files.fput(file)
 
     def fork(self) -> int:
@@ -156,12 +173,7 @@ class SpaceMachine:
     def press(self, *, write: bool) -> None:
         """Take frames from processes, those of pages that were not used since the last time
         first; with ``write`` the frames are written out and given back."""
-        for zone in list(for_each_zone(self.kernel.image)) * 2:
-            classzone = self.kernel.allocator.zone(zone.vaddr)
-            self.kernel.vmscan.refill_inactive(200)
-            self.kernel.swapper.swap_out(classzone)
-            if write:
-                self.kernel.vmscan.shrink_cache(100, classzone, GFP_KERNEL, 1)
+        self.reclaiming.press(self.kernel, write=write)
 
     # -- what must hold ------------------------------------------------------------------------
 
@@ -219,6 +231,7 @@ class SpaceMachine:
 
     def check_frames(self) -> None:
         check_machine(self.kernel, self.ledger)
+        self.reclaiming.check(self.kernel, [self.spaces.mm(pgd) for pgd in self.pgds.values()])
 
     def close(self) -> None:
         """Every process exits and every file is closed: nothing is left of them."""
@@ -228,8 +241,10 @@ class SpaceMachine:
             self.kernel.files.fput(file)
         assert not any(self.kernel.swap_areas.counts(0)[1:]), "a swap slot is left"
         self.check_frames()
+        self.reclaiming.settle(self.kernel)
         free = self.spaces.free_frames()
-        assert self.ledger._owners == self._owners_at_boot, "another owner than at boot"
+        now, before = self.ledger._owners.items(), self._owners_at_boot.items()
+        assert now == before, f"another owner than at boot: {sorted(now ^ before)}"
         assert free == self._free_at_boot, f"{self._free_at_boot - free} frames are lost"
-        cached = self.kernel.statics.page_cache_size
+        cached = getattr(self.kernel.statics, self.reclaiming.cached)
         assert cached == 0, f"{cached} pages are still cached"

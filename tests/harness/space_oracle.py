@@ -108,7 +108,7 @@ class Space:
         self._first_unmapped = first_unmapped
 
     def fork(self) -> "Space":
-        child = Space(self.brk, self._first_unmapped)
+        child = type(self)(self.brk, self._first_unmapped)
         child.pages = {number: page.fork() for number, page in self.pages.items()}
         return child
 
@@ -130,8 +130,8 @@ class Space:
     def free(self, first: int, count: int) -> bool:
         return not any(page for page in self.span(first, count))
 
-    def room(self, count: int) -> int:
-        """The first hole of that size above a third of user space."""
+    def room(self, count: int, answer: int) -> int:
+        """The first hole of that size above a third of user space; ``answer`` is what was said."""
         first = self._first_unmapped
         for number in sorted(number for number in self.pages if number >= first):
             if number - first >= count:
@@ -191,7 +191,18 @@ class Space:
         self.brk = brk
         return brk
 
-    def mremap(self, first: int, old: int, new: int, target: int | None, vma_end: int) -> int:
+    def shrunk(self, old: int, new: int) -> int:
+        """How many pages ``mremap()`` moves of ``old`` that were cut to ``new``: 2.4 forgets that
+        it cut them, and fails at the end."""
+        return old
+
+    def may_lock(self, first: int, count: int) -> bool:
+        """Whether it is known what comes of locking these."""
+        return True
+
+    def mremap(
+        self, first: int, old: int, new: int, target: int | None, vma_end: int, answer: int
+    ) -> int:
         """``MREMAP_MAYMOVE``; with a ``target`` ``MREMAP_FIXED``."""
         if target is not None:
             if target < first + old and first < target + new:
@@ -204,6 +215,7 @@ class Space:
             vma_end = min(vma_end, first + new) if old > new else vma_end
             if target is None:
                 return first * PAGE
+            old = self.shrunk(old, new)
         if first not in self.pages or first + old > vma_end:
             return -EFAULT
         moved = [self.pages[first + i] for i in range(old)]
@@ -211,9 +223,29 @@ class Space:
         if target is None and first + old == vma_end and self.free(vma_end, new - old):
             target = first
         elif target is None:
-            target = self.room(new)
+            target = self.room(new, answer)
         for page in added:
             if page.locked:
                 page.populate()
         self.munmap(first, old)
         return self.put(target, moved + added)
+
+
+class Space26(Space):
+    """What 2.6 answers otherwise."""
+
+    def room(self, count: int, answer: int) -> int:
+        """Some hole: the search goes on where the last one ended."""
+        first = answer // PAGE
+        assert first >= self._first_unmapped
+        assert self.free(first, count)
+        return first
+
+    def shrunk(self, old: int, new: int) -> int:
+        return min(old, new)
+
+    def may_lock(self, first: int, count: int) -> bool:
+        """``mlock()`` tells of a page that cannot come, and stops at its VMA, of which nothing is
+        known here."""
+        pages = [page for page in self.span(first, count) if page is not None]
+        return all(page.exists and page.prot for page in pages)

@@ -29,8 +29,8 @@ from kernel_model.structs.mman import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
 )
-from tests.harness.space_machine import MACHINES, SpaceMachine
-from tests.harness.space_oracle import PAGE, Page, Shared, Space
+from tests.harness.space_machine import MACHINES, MACHINES_2_6, SpaceMachine
+from tests.harness.space_oracle import PAGE, Page, Shared, Space, Space26
 
 MAP = 0x40000
 """The page where the kernel puts mappings that say no place."""
@@ -82,17 +82,20 @@ def call(**arguments: st.SearchStrategy[Any]) -> Callable[[Any], Any]:
 class SpaceStateMachine(RuleBasedStateMachine):
     """Whatever processes do, each sees the bytes it must, gets the signals it must, no others."""
 
+    machines = MACHINES
+    oracle: type[Space] = Space
+
     @initialize(on=st.sampled_from(sorted(MACHINES)), mapped=kinds)
     def boot(self, on: str, mapped: str) -> None:
         """The first process begins with four pages at ``map+0``, so that calls find some."""
         contents = [file_content(0, 24_000), file_content(1, 5000)]
-        self.system = SpaceMachine(MACHINES[on], contents, list(range(MAP, MAP + 16)))
+        self.system = SpaceMachine(self.machines[on], contents, list(range(MAP, MAP + 16)))
         self.files = [Shared(content) for content in contents]
         self.calls = self.system.kernel.spaces
         heap = int(self.calls.areas.mm(self.system.mm).brk)
         self.heap = -(-heap // PAGE)
         self.pid, self.stamp, self.steps = 1, 0, 0
-        self.spaces = {1: Space(heap, MAP)}
+        self.spaces = {1: self.oracle(heap, MAP)}
         self._mmap("map+0", 4, "rwx", mapped)
 
     @property
@@ -126,7 +129,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         flags |= (MAP_FIXED if fixed else 0) | (0 if file else MAP_ANONYMOUS)
         address = self.number(at) * PAGE if fixed else 0
         got = self.calls.do_mmap_pgoff(file, address, pages * PAGE, PROTS[prot], flags, 0)
-        first = self.number(at) if fixed else self.space.room(pages)
+        first = self.number(at) if fixed else self.space.room(pages, got)
         new = [Page(PROTS[prot], shared, backing, index) for index in range(pages)]
         assert got == self.space.put(first, new)
 
@@ -151,7 +154,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         got = self.calls.do_mremap(
             first * PAGE, old * PAGE, new * PAGE, flags, (target or 0) * PAGE
         )
-        assert got == self.space.mremap(first, old, new, target, vma_end)
+        assert got == self.space.mremap(first, old, new, target, vma_end, got)
 
     @call(pages=st.integers(0, 4))
     def brk(self, pages: int) -> None:
@@ -161,6 +164,8 @@ class SpaceStateMachine(RuleBasedStateMachine):
     @call(at=places, pages=counts, lock=st.booleans())
     def mlock(self, at: str, pages: int, lock: bool) -> None:
         first = self.number(at)
+        if lock and not self.space.may_lock(first, pages):
+            return
         call = self.calls.sys_mlock if lock else self.calls.sys_munlock
         assert call(first * PAGE, pages * PAGE) == self.space.mlock(first, pages, locked=lock)
 
@@ -372,3 +377,10 @@ class SpaceStateMachine(RuleBasedStateMachine):
         self.system.close()
         for disk, file in zip(self.system.disks, self.files, strict=True):
             assert bytes(disk.content) == bytes(file.content), "the file has other bytes"
+
+
+class SpaceStateMachine26(SpaceStateMachine):
+    """The same programs on 2.6."""
+
+    machines = MACHINES_2_6
+    oracle = Space26

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.harness.space_state_machine import SpaceStateMachine
+from tests.harness.space_state_machine import SpaceStateMachine, SpaceStateMachine26
+
+MACHINES = {"2.4": SpaceStateMachine, "2.6": SpaceStateMachine26}
+on_both = pytest.mark.parametrize("release", MACHINES)
 
 
 def bounded(examples: int, steps: int) -> settings:
@@ -18,24 +21,30 @@ def bounded(examples: int, steps: int) -> settings:
     )
 
 
-class EveryReading(SpaceStateMachine):
+def every_reading(release: str) -> type[SpaceStateMachine]:
     """Ends with the whole comparison, loads, stores and fetches by the guest included."""
 
-    def last_look(self) -> None:
-        self.system.check_everything()
+    class EveryReading(MACHINES[release]):  # type: ignore[misc]
+        def last_look(self) -> None:
+            self.system.check_everything()
+
+    return EveryReading
 
 
 @pytest.mark.book("4.3", "4.4", "4.5", "4.6")
-def test_processes_see_the_bytes_they_must() -> None:
-    run_state_machine_as_test(SpaceStateMachine, settings=bounded(10, 80))
+@on_both
+def test_processes_see_the_bytes_they_must(release: str) -> None:
+    run_state_machine_as_test(MACHINES[release], settings=bounded(8, 80))
 
 
-def test_every_reading_of_every_space_agrees() -> None:
-    run_state_machine_as_test(EveryReading, settings=bounded(1, 40))
+@on_both
+def test_every_reading_of_every_space_agrees(release: str) -> None:
+    run_state_machine_as_test(every_reading(release), settings=bounded(1, 40))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-def test_many_longer_programs() -> None:
-    run_state_machine_as_test(SpaceStateMachine, settings=bounded(60, 100))
-    run_state_machine_as_test(EveryReading, settings=bounded(4, 60))
+@on_both
+def test_many_longer_programs(release: str) -> None:
+    run_state_machine_as_test(MACHINES[release], settings=bounded(60, 100))
+    run_state_machine_as_test(every_reading(release), settings=bounded(4, 60))
