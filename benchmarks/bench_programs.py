@@ -25,7 +25,8 @@ from harness.machine import Limits, Machine
 from harness.processes.checking import Check
 from harness.processes.linux import Linux, Setup
 from harness.processes.process import Process
-from kernel_model.config import MIB
+from kernel_model.config import MIB, RELEASES, KernelConfig
+from kernel_model.kernel import Kernel
 from kernel_model.structs.mm import VM_WRITE
 from tests import packages
 
@@ -38,7 +39,8 @@ MOST_OF_MAPPED_IN_ADVANCE = 1.3
 class Sum:
     """A program that prints the sum of ``/big``, or of its standard input."""
 
-    def __init__(self, program: Path, argv: list[str], tree: Path) -> None:
+    def __init__(self, release: str, program: Path, argv: list[str], tree: Path) -> None:
+        self._release = release
         self._argv = argv
         self._tree = tree
         shutil.copy(program, tree / "program")
@@ -47,7 +49,8 @@ class Sum:
 
     def on_model(self, check: Check, *, map_in_advance: bool = False) -> float:
         """Seconds from the program's first instruction to its last."""
-        machine, output = Machine(), bytearray()
+        machine = Machine(Kernel(KernelConfig(release=self._release)))
+        output = bytearray()
         linux = Linux(
             machine,
             Setup(
@@ -124,11 +127,17 @@ def compare(benchmark: BenchmarkFixture, program: Sum) -> None:
     assert checked / mapped <= MOST_OF_MAPPED_IN_ADVANCE
 
 
-@pytest.mark.timeout(600)
-def test_busybox_sha256sum(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    compare(benchmark, Sum(packages.program("busybox"), ["busybox", "sha256sum", "big"], tmp_path))
+on_both = pytest.mark.parametrize("release", RELEASES)
 
 
+@on_both
 @pytest.mark.timeout(600)
-def test_own_sha256(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    compare(benchmark, Sum(guest_path("sha256"), ["sha256"], tmp_path))
+def test_busybox_sha256sum(benchmark: BenchmarkFixture, tmp_path: Path, release: str) -> None:
+    argv = ["busybox", "sha256sum", "big"]
+    compare(benchmark, Sum(release, packages.program("busybox"), argv, tmp_path))
+
+
+@on_both
+@pytest.mark.timeout(600)
+def test_own_sha256(benchmark: BenchmarkFixture, tmp_path: Path, release: str) -> None:
+    compare(benchmark, Sum(release, guest_path("sha256"), ["sha256"], tmp_path))

@@ -10,7 +10,10 @@ from collections.abc import Iterable
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-RELEASES = ("2.4", "2.6")
+from kernel_model.config import RELEASES
+
+__all__ = ["MACHINES", "RELEASES", "both", "on_both"]
+
 on_both = pytest.mark.parametrize("release", RELEASES)
 MACHINES = pytest.mark.parametrize(
     ("release", "ram"),
