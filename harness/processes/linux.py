@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from harness.binfmt_elf import ElfLoader, NoMemory, TooManyArguments
 from harness.cpu import Stop, StopReason
@@ -59,6 +60,11 @@ from kernel_model.proc import meminfo
 from kernel_model.structs.fs import FMODE_READ
 
 Sink = Callable[[bytes], None]
+_VERSIONS: Final = {
+    "2.4": b"#1 mmucheck, memory of 2.4.22",
+    "2.6": b"#1 mmucheck, memory of 2.6.11",
+}
+"""What ``uname()`` says beside the release."""
 
 
 @dataclass
@@ -94,7 +100,7 @@ class Linux:
         machine.cpu.virtual_8086 = False
         self.setup = setup
         self.clock = VirtualClock(self.kernel.slab.pass_time)
-        self.names = Names()
+        self.names = Names(version=_VERSIONS[self.kernel.config.release])
         self.futexes = Futexes()
         self._random = random.Random(setup.seed)
         self.limits = RunLimits(setup.limits)

@@ -96,8 +96,9 @@ class MemoryUse:
 class Names:
     """What ``uname()`` tells.
 
-    The memory manager is 2.4.22's, but the C library of today's static programs ends at once with
-    "kernel too old" where the release is below 3.2.0. The default is the oldest that they accept.
+    The memory manager is that of 2.4.22 or 2.6.11, but the C library of today's static programs
+    ends at once with "kernel too old" where the release is below 3.2.0. The default is the oldest
+    that they accept; whose memory manager it is stands in the version.
     """
 
     sysname: bytes = b"Linux"

@@ -283,6 +283,15 @@ def test_what_meets_its_limit_of_address_space(tree: Tree, release: str) -> None
     assert re.sub(rb"\d+", number, native.error) == ours.error
 
 
+@pytest.mark.parametrize(("release", "version"), [("2.4", b"2.4.22"), ("2.6", b"2.6.11")])
+def test_uname_tells_whose_memory_manager_it_is(tree: Tree, release: str, version: bytes) -> None:
+    """Beside a release that the C library of today accepts."""
+    packages.program("busybox")
+    argv, config = ["bin/busybox", "uname", "-rv"], KernelConfig(release=release)
+    output = tree.on_model(argv, config=config).outcome.output
+    assert output == b"3.2.0 #1 mmucheck, memory of " + version + b"\n"
+
+
 @on_both
 def test_ps_finds_every_process(tree: Tree, release: str) -> None:
     """Read from ``/proc/PID/stat`` and ``cmdline``: its parent sleeps, it runs."""
