@@ -213,6 +213,8 @@ class _Teller:
                 writer = self._writers.last(entry.paddr) if self._writers else None
                 if writer is not None:
                     yield from _written(writer, entry.value)
+                    if section != FLUSHES:
+                        yield from self._unwritten(va, writer)
             if isinstance(found.fault, PageFault):
                 section = section or section_of_error_code(found.fault.error_code)
         lines = str(found).splitlines()
@@ -227,6 +229,14 @@ class _Teller:
             yield f"  flush   none came after that change; there are {FLUSH_API}"
         if section:
             yield f"  manual  {MANUAL}, {section}"
+
+    def _unwritten(self, va: int, writer: Writer) -> Iterator[str]:
+        """Who said later what ``va`` is to mean, and wrote no entry."""
+        watch = self._writers
+        meaning = watch.unwritten(self._control.cr3, va, writer) if watch is not None else None
+        if meaning is not None:
+            yield f"  meant   otherwise later by {meaning}"
+            yield "          which has not written the entry since"
 
     def _walk(self, va: int, access: Access, ring: Ring) -> Walk | UnsupportedPaging:
         try:

@@ -244,13 +244,19 @@ def _run_program(
     machine: MachineOptions, surroundings: Surroundings, setup: "Setup", argv: list[bytes]
 ) -> dict[str, Any]:
     from harness.machine import GuestDied, GuestStopped, Machine
+    from harness.monitors.entry_writers import EntryWriters
+    from harness.processes.checking import Check
     from harness.processes.linux import Linux
     from harness.processes.scheduler import Deadlock
     from kernel_model.errors import KernelPanic
     from kernel_model.kernel import Kernel
 
     config = replace(machine.config(), swap_pages=surroundings.swap_pages())
-    pc = Machine(Kernel(config), limits=setup.limits)
+    kernel = Kernel(config)
+    if setup.check is not Check.NONE:
+        # A verdict names the function that wrote the entry.
+        EntryWriters(kernel)
+    pc = Machine(kernel, limits=setup.limits)
     with ExitStack() as closing:
         linux = Linux(pc, setup)
         closing.callback(linux.close)

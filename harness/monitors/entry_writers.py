@@ -5,13 +5,17 @@ Every entry of the model is written by the macros of ``include/asm-i386/pgtable.
 ``set_pte()``, ``set_pmd()``, ``set_pgd()``, ``pte_clear()``, ``ptep_get_and_clear()``. The
 :class:`EntryWriters` of a kernel stand before its own, keep who calls and what was asked for, and
 pass the call on. So an entry that is wrong is traced to its function, and one that holds
-something else than was asked for to the macro itself. All of it lies outside RAM.
+something else than was asked for to the macro itself. They hear from ``kernel_model.events`` too
+who gave each address its meaning last: a function that says what an address is to mean and never
+writes the entry would otherwise be unseen behind the one that wrote before it. All of it lies
+outside RAM.
 
 Nothing here can fail.
 """
 
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
@@ -19,8 +23,10 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from harness.architecture import PTE_A, PTE_D
+from kernel_model.arch_i386.page import PAGE_MASK
+from kernel_model.events import Announcer, Rights
 
-__all__ = ["EntryWriters", "Writer", "kernel_functions"]
+__all__ = ["EntryWriters", "Meaning", "Writer", "kernel_functions"]
 
 _MODEL: Final = "kernel_model"
 _CALLERS: Final = frozenset({"harness", "_pytest", "pluggy", "unicorn", "ctypes"})
@@ -41,6 +47,8 @@ class Writer:
     macro: str
     value: int
     calls: tuple[Call, ...]
+    time: int
+    """Writes and meanings are counted together: this was so many-th."""
 
     @property
     def by_the_model(self) -> bool:
@@ -55,15 +63,32 @@ class Writer:
         return kernel_functions(self.calls)
 
 
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What an address is to mean was said by the innermost of ``calls``."""
+
+    calls: tuple[Call, ...]
+    time: int
+
+    def __str__(self) -> str:
+        return kernel_functions(self.calls)
+
+
 class EntryWriters:
-    """The last writer of each entry of ``kernel``, by the entry's physical address."""
+    """The last writer of each entry of ``kernel``, by the entry's physical address; and who said
+    last what each page is to mean, by page directory and address."""
 
     def __init__(self, kernel: Any) -> None:
         self._written: dict[int, Writer] = {}
+        self._meant: dict[tuple[int, int], Meaning] = {}
+        self._time = 0
         tables = getattr(kernel, "tables", None)
         for name in (*_SETTERS, *_CLEARERS):
             if macro := getattr(tables, name, None):
                 setattr(tables, name, self._noted(name, macro))
+        events = getattr(getattr(kernel, "image", None), "events", None)
+        if isinstance(events, Announcer):
+            events.listeners.append(_Meanings(self._note_meaning))
         _of_kernel[kernel] = self
 
     @staticmethod
@@ -74,13 +99,58 @@ class EntryWriters:
     def last(self, paddr: int | None) -> Writer | None:
         return None if paddr is None else self._written.get(paddr)
 
+    def unwritten(self, mm: int, vaddr: int, writer: Writer) -> Meaning | None:
+        """Who gave the page at ``vaddr`` another meaning after ``writer`` wrote its entry."""
+        meaning = self._meant.get((mm, vaddr & PAGE_MASK))
+        if meaning is None or meaning.time < writer.time or str(meaning) == str(writer):
+            return None
+        return meaning
+
+    def _note_meaning(self, mm: int, vaddr: int, frame: FrameType) -> None:
+        self._time += 1
+        self._meant[mm, vaddr] = Meaning(_calls(frame), self._time)
+
     def _noted(self, name: str, macro: Any) -> Any:
         def noted(entryp: int, value: int = 0) -> Any:
             # Before the call: a macro that never comes to write is to be seen, too.
-            self._written[entryp] = Writer(name, value, _calls(sys._getframe(1)))
+            self._time += 1
+            self._written[entryp] = Writer(name, value, _calls(sys._getframe(1)), self._time)
             return macro(entryp) if name in _CLEARERS else macro(entryp, value)
 
         return noted
+
+
+class _Meanings:
+    """Hears what pages are to mean, and by which call."""
+
+    def __init__(self, note: Callable[[int, int, FrameType], None]) -> None:
+        self._note = note
+
+    def page_mapped(self, mm: int, vaddr: int, pfn: int, rights: Rights) -> None:
+        # Frame 1 is the announcer's.
+        self._note(mm, vaddr, sys._getframe(2))
+
+    def page_unmapped(self, mm: int, vaddr: int) -> None:
+        self._note(mm, vaddr, sys._getframe(2))
+
+    def page_moved(self, mm: int, old: int, new: int) -> None:
+        self._note(mm, old, sys._getframe(2))
+        self._note(mm, new, sys._getframe(2))
+
+    def page_abandoned(self, mm: int, vaddr: int) -> None:
+        pass
+
+    def frame_taken(self, pfn: int, order: int, purpose: str) -> None:
+        pass
+
+    def frame_given_back(self, pfn: int, order: int) -> None:
+        pass
+
+    def kernel_table_made(self, vaddr: int, size: int) -> None:
+        pass
+
+    def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
+        pass
 
 
 _of_kernel: "WeakKeyDictionary[Any, EntryWriters]" = WeakKeyDictionary()

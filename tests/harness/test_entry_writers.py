@@ -3,9 +3,13 @@
 
 from types import SimpleNamespace
 
+from harness.architecture import Access, Ring
 from harness.concerned import region_of
+from harness.failures import about_address
+from harness.machine import Machine
 from harness.monitors.entry_writers import EntryWriters, kernel_functions
 from kernel_model.config import MIB, Highmem, KernelConfig
+from kernel_model.events import Rights
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_KERNEL
 from tests.kernel_model.mm.user_spaces import UserSpaces
@@ -64,6 +68,35 @@ def test_clearing_is_writing() -> None:
     assert after.value == 0
     assert "vfree()" in str(after)
     assert kernel.allocator.alloc_pages(GFP_KERNEL, 0)
+
+
+def test_a_function_that_means_and_never_writes() -> None:
+    """A fork that leaves the parent's entry writable: the last to write it is not to blame."""
+    kernel, writers = watched()
+    spaces = UserSpaces(kernel)
+    pgd = spaces.start()
+    assert spaces.new_page(pgd, AT, RW | PRESENT | 4) >= 0
+    writer = writers.last(spaces.ptep(pgd, AT))
+    assert writer is not None
+    assert writers.unwritten(pgd, AT, writer) is None
+    frame = kernel.ram.read32(spaces.ptep(pgd, AT)) >> 12
+
+    def my_copy_page_range() -> None:
+        kernel.image.events.page_mapped(pgd, AT, frame, Rights(write=False, user=True))
+
+    my_copy_page_range()
+    told = about_address(Machine(kernel), AT, Access.WRITE, Ring.USER, mm=pgd)
+    (meant,) = (number for number, line in enumerate(told) if line.startswith("  meant "))
+    assert told[meant - 1].startswith("  written by do_anonymous_page() <- ")
+    assert "otherwise later by my_copy_page_range() in test_entry_writers.py" in told[meant]
+    meaning = writers.unwritten(pgd, AT + 5, writer)
+    assert meaning is not None
+    assert "my_copy_page_range() in test_entry_writers.py" in str(meaning)
+    assert writers.unwritten(pgd, AT + 0x1000, writer) is None
+    kernel.tables.set_pte(spaces.ptep(pgd, AT), frame << 12 | PRESENT | 4)
+    writer = writers.last(spaces.ptep(pgd, AT))
+    assert writer is not None
+    assert writers.unwritten(pgd, AT, writer) is None
 
 
 def test_a_caller_that_is_no_kernel() -> None:
