@@ -52,7 +52,7 @@ KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
 EVERY_VARIANT: Final = ("kernel", "slab_test")
-PROGRAMS_2_6: Final = ("kernel", "slab_test", "structs_check")
+PROGRAMS_2_6: Final = ("kernel", "slab_test", "structs_check", "vmalloc_test")
 """The images that know the structures of 2.6."""
 PAGING_VARIANTS: Final = ("nohm", "hm", "pae")
 """The builds that differ in what all images look at. The others get :data:`EVERY_VARIANT`, the

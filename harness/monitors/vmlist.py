@@ -2,8 +2,9 @@
 """A census of the vmalloc range: every area of ``vmlist``, and every page mapped there.
 
 :func:`vmlist_census` walks the ``vm_struct``s and, by the reference walk, the kernel's page
-tables (book 7.1-7.3), and holds one against the other, against ``mem_map`` and against the
-frame ledger, when one listens. It shares no code with :mod:`kernel_model.mm.vmalloc`.
+tables (book 7.1-7.4), and holds one against the other, against ``mem_map`` and against the
+frame ledger, when one listens; in 2.6 also against the array ``vm_struct.pages`` of each area. It
+shares no code with :mod:`kernel_model.mm.vmalloc`.
 
 What can fail: :class:`VmlistInconsistent`, which names the area and what is wrong.
 """
@@ -25,8 +26,7 @@ __all__ = ["AreaSeen", "VmlistInconsistent", "vmlist_census"]
 PAGE_OFFSET: Final = 0xC0000000
 PAGE_SIZE: Final = 1 << PAGE_SHIFT
 SWAPPER_PG_DIR: Final = 0x101000
-PG_RESERVED: Final = 1 << 14
-VM_IOREMAP, VM_ALLOC = 1, 2
+VM_IOREMAP, VM_ALLOC, VM_MAP = 1, 2, 4
 
 
 class VmlistInconsistent(MmucheckError):
@@ -72,6 +72,8 @@ def vmlist_census(kernel: Kernel) -> list[AreaSeen]:
     if len(mapped.pages) != sum(len(area.frames) for area in areas):
         raise VmlistInconsistent("a page is mapped in the vmalloc range that is in no area")
     _check_frames(kernel, areas)
+    if _has_arrays(kernel):
+        _check_arrays(kernel, areas, mapped)
     _check_ledger(kernel, mapped)
     return areas
 
@@ -81,6 +83,7 @@ def _vm_structs(kernel: Kernel) -> list[tuple[int, int, int, int]]:
     kind = kernel.image.structs.vm_struct
     fields = [kind.offset(name) for name in ("addr", "size", "flags", "next")]
     start, range_end = kernel.vmalloc_range
+    kinds = (VM_IOREMAP, VM_ALLOC, VM_MAP) if _has_arrays(kernel) else (VM_IOREMAP, VM_ALLOC)
     found: list[tuple[int, int, int, int]] = []
     end, vaddr = start, kernel.ram.read32(kernel.image.symbol("vmlist") - PAGE_OFFSET)
     while vaddr:
@@ -92,7 +95,7 @@ def _vm_structs(kernel: Kernel) -> list[tuple[int, int, int, int]]:
         # The kernel looks at the end of the range only behind another area.
         if found and addr + size > range_end:
             raise VmlistInconsistent(f"{where}: the range ends at {range_end:#x}")
-        if size < 2 * PAGE_SIZE or flags not in (VM_IOREMAP, VM_ALLOC):
+        if size < 2 * PAGE_SIZE or flags not in kinds:
             raise VmlistInconsistent(f"{where}: size {size:#x}, flags {flags:#x}")
         found.append((vaddr, addr, size, flags))
         end, vaddr = addr + size, following
@@ -128,7 +131,8 @@ def _check_pages(area: AreaSeen) -> None:
 
 def _check_frames(kernel: Kernel, areas: list[AreaSeen]) -> None:
     """The frames of ``vmalloc()`` areas belong to one page each, and somebody holds them."""
-    memmap = kernel.allocator.memmap
+    memmap, constants = kernel.allocator.memmap, kernel.image.constants
+    reserved = constants.page_flags.mask("reserved")
     seen: dict[int, int] = {}
     for area in areas:
         for frame in area.frames if area.flags == VM_ALLOC else ():
@@ -139,8 +143,45 @@ def _check_frames(kernel: Kernel, areas: list[AreaSeen]) -> None:
             seen[frame] = area.addr
             page = memmap.page(frame) - PAGE_OFFSET >> 2
             count = kernel.ram.words[page + memmap.count_word]
-            if not count or kernel.ram.words[page + memmap.flags_word] & PG_RESERVED:
+            unused = count == constants.unused_count
+            if unused or kernel.ram.words[page + memmap.flags_word] & reserved:
                 raise VmlistInconsistent(f"area {area.addr:#x}: frame {frame:#x} is nobody's")
+
+
+def _has_arrays(kernel: Kernel) -> bool:
+    """Whether an area says by itself which frames it has."""
+    return hasattr(kernel.image.structs.vm_struct.ctype, "pages")
+
+
+def _check_arrays(kernel: Kernel, areas: list[AreaSeen], mapped: _Mapped) -> None:
+    """``vm_struct.pages`` names the frames that are mapped, in their order."""
+    kind, memmap = kernel.image.structs.vm_struct, kernel.allocator.memmap
+    for area in areas:
+        count = kernel.ram.read32(area.vaddr + kind.offset("nr_pages") - PAGE_OFFSET)
+        array = kernel.ram.read32(area.vaddr + kind.offset("pages") - PAGE_OFFSET)
+        wanted = area.frames if area.flags == VM_ALLOC else ()
+        if count != len(wanted):
+            raise VmlistInconsistent(
+                f"area {area.addr:#x}: nr_pages is {count}, {len(wanted)} of its pages are mapped"
+            )
+        for number, frame in enumerate(wanted):
+            said = _word(kernel, array + 4 * number, mapped)
+            if said != memmap.page(frame):
+                raise VmlistInconsistent(
+                    f"area {area.addr:#x}: page {number} is frame {frame:#x}, the array has "
+                    f"{said:#x}"
+                )
+
+
+def _word(kernel: Kernel, vaddr: int, mapped: _Mapped) -> int:
+    """A word of an array, which lies in the direct map, or itself in the vmalloc range."""
+    paddr = vaddr - PAGE_OFFSET
+    if vaddr >= kernel.vmalloc_range[0]:
+        span = mapped.between(vaddr, vaddr + PAGE_SIZE)
+        paddr = sum(mapped.frames[span].tolist()[:1]) * PAGE_SIZE + vaddr % PAGE_SIZE
+    if not kernel.ram.contains(paddr, 4):
+        raise VmlistInconsistent(f"an array of pages leaves RAM at {vaddr:#x}")
+    return kernel.ram.read32(paddr)
 
 
 def _check_ledger(kernel: Kernel, mapped: _Mapped) -> None:

@@ -12,7 +12,6 @@ from harness.monitors.vmlist import VmlistInconsistent, vmlist_census
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.events import Rights
 from kernel_model.kernel import Kernel
-from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.mm.slab.linux_2_6.constants import SLAB_DESTROY_BY_RCU
 from tests.harness.slab_worlds import end_grace_period, world_of
 
@@ -257,13 +256,14 @@ def test_a_census_counts_what_users_have(release: str) -> None:
 class Areas:
     """A kernel with two areas of three pages and one of a device, and a ledger."""
 
-    def __init__(self) -> None:
-        self.kernel = Kernel(KernelConfig(ram=16 * MIB))
+    def __init__(self, release: str = "2.4") -> None:
+        self.kernel = Kernel(KernelConfig(release=release, ram=16 * MIB))
         self.ledger = FrameLedger().listen(self.kernel.image.events)
         self.kernel.start_kernel()
         vmalloc = self.kernel.vmalloc
         self.first, self.second = vmalloc.vmalloc(3 * PAGE), vmalloc.vmalloc(3 * PAGE)
         self.device = vmalloc.ioremap(0xF0000000, PAGE)
+        self.reserved = self.kernel.image.constants.page_flags.reserved
         self.structs = [area.vaddr for area in vmlist_census(self.kernel)]
 
     def add(self, index: int, field: str, number: int) -> None:
@@ -293,6 +293,7 @@ class Areas:
 
 
 @pytest.mark.book("7.1", "7.2", "7.3")
+@pytest.mark.parametrize("release", ["2.4", "2.6"])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -306,16 +307,35 @@ class Areas:
         (lambda a: a.put(a.first, a.pte(a.first) | 4), "user code may reach"),
         (lambda a: a.put(a.second, a.pte(a.first)), "is in the areas"),
         (lambda a: a.kernel.allocator.memmap.set_count(a.page(a.first), 0), "is nobody's"),
-        (lambda a: a.kernel.allocator.memmap.set_bit(a.page(a.first), PG_RESERVED), "is nobody's"),
+        (lambda a: a.kernel.allocator.memmap.set_bit(a.page(a.first), a.reserved), "is nobody's"),
         (lambda a: a.say(a.first, 0x123), "the ledger was told of other pages"),
         (lambda a: a.say(a.first + 3 * PAGE, 0x123), "the ledger was told of other pages"),
         (lambda a: a.lead_out_of_ram(), "points to a table outside RAM"),
     ],
 )
 def test_what_contradicts_itself_in_the_vmalloc_range(
+    change: Callable[[Areas], None], said: str, release: str
+) -> None:
+    areas = Areas(release)
+    change(areas)
+    with pytest.raises(VmlistInconsistent, match=said):
+        vmlist_census(areas.kernel)
+
+
+@pytest.mark.book("7.4")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda a: a.add(0, "nr_pages", -1), "nr_pages is 2, 3 of its pages are mapped"),
+        (lambda a: a.add(2, "nr_pages", 1), "nr_pages is 1, 0 of its pages are mapped"),
+        (lambda a: a.add(0, "pages", 4), "page 0 is frame .*, the array has"),
+        (lambda a: a.add(0, "pages", 16 * MIB), "an array of pages leaves RAM"),
+    ],
+)
+def test_an_array_of_pages_that_is_not_what_is_mapped(
     change: Callable[[Areas], None], said: str
 ) -> None:
-    areas = Areas()
+    areas = Areas("2.6")
     change(areas)
     with pytest.raises(VmlistInconsistent, match=said):
         vmlist_census(areas.kernel)

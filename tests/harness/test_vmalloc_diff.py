@@ -9,12 +9,12 @@ from harness.diff import Report, diff
 from harness.machine import GuestDied
 from harness.verdict import Verdict
 from kernel_model.image import SWAPPER_PG_DIR
-from kernel_model.mm.gfp import GFP_KERNEL
-from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmalloc import VmallocRange
 from tests.harness.vmalloc_machine import PAGE, SHAPES, VmallocMachine, expected_sum
 from tests.harness.vmalloc_traffic import Traffic
 
 PAGES = 8
+BOTH = pytest.mark.parametrize("shape", ["pentium3", "2.6"])
 
 
 def agree(traffic: Traffic, *spaces: int) -> None:
@@ -44,7 +44,7 @@ def without_flush(vm: VmallocMachine, call: Callable[..., int | None], *argument
 
 
 @pytest.mark.book("7.2", "7.3", "3.8")
-@pytest.mark.parametrize("shape", ["pentium3", "PAE"])
+@pytest.mark.parametrize("shape", ["pentium3", "PAE", "2.6"])
 def test_agrees_after_thousands_of_operations(shape: str) -> None:
     vm = VmallocMachine(shape, spaces=2)
     traffic = Traffic(vm, seed=4)
@@ -57,7 +57,7 @@ def test_agrees_after_thousands_of_operations(shape: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["486", "highmem"])
+@pytest.mark.parametrize("shape", ["486", "highmem", "2.6 PAE"])
 def test_agrees_in_every_address_space_on_the_way(shape: str) -> None:
     vm = VmallocMachine(shape, spaces=2)
     traffic = Traffic(vm, seed=22)
@@ -88,7 +88,7 @@ def test_all_frames_come_back(shape: str) -> None:
 @pytest.mark.book("3.8", "7.3")
 @pytest.mark.parametrize(
     ("shape", "process"),
-    [("486", False), ("pentium3", True), ("PAE", True)],
+    [("486", False), ("pentium3", True), ("PAE", True), ("2.6", True), ("2.6 PAE", True)],
 )
 def test_vfree_without_its_flush_is_found(shape: str, process: bool) -> None:
     vm = VmallocMachine(shape)
@@ -105,9 +105,10 @@ def test_vfree_without_its_flush_is_found(shape: str, process: bool) -> None:
 
 
 @pytest.mark.book("3.8", "7.3")
-def test_the_guest_reads_freed_memory_when_the_flush_is_missing() -> None:
+@BOTH
+def test_the_guest_reads_freed_memory_when_the_flush_is_missing(shape: str) -> None:
     """What the report warns of, seen by a load; with the flush it is an oops."""
-    vm = VmallocMachine()
+    vm = VmallocMachine(shape)
     addr = vm.vmalloc.vmalloc(PAGES * PAGE)
     vm.store(addr, PAGES)
     without_flush(vm, vm.vmalloc.vfree, addr)
@@ -118,15 +119,18 @@ def test_the_guest_reads_freed_memory_when_the_flush_is_missing() -> None:
 
 
 @pytest.mark.book("3.8", "7.3")
-def test_an_area_mapped_anew_after_a_missing_flush_is_found() -> None:
+@BOTH
+def test_an_area_mapped_anew_after_a_missing_flush_is_found(shape: str) -> None:
     """Its old frames are somebody else's by now."""
-    vm = VmallocMachine()
+    vm = VmallocMachine(shape)
     addr = vm.vmalloc.vmalloc(PAGES * PAGE)
     vm.store(addr, PAGES)
     old = set(vm.ledger.pages(SWAPPER_PG_DIR)[1].tolist())
     without_flush(vm, vm.vmalloc.vfree, addr)
-    for _ in range(PAGES):
-        vm.kernel.allocator.alloc_page(GFP_KERNEL, "somebody else")
+    taken: set[int] = set()
+    while old - taken:
+        page = vm.kernel.allocator.alloc_page(vm.kernel.image.constants.gfp.kernel, "somebody else")
+        taken.add(vm.kernel.allocator.memmap.pfn(page))
     assert vm.vmalloc.vmalloc(PAGES * PAGE) == addr
     report = diff(vm.machine)
     assert stale(report) == set(range(addr, addr + PAGES * PAGE, PAGE))
@@ -139,31 +143,34 @@ def test_an_area_mapped_anew_after_a_missing_flush_is_found() -> None:
 
 
 @pytest.mark.book("3.8")
+@BOTH
 def test_missing_flush_is_found_in_the_middle_of_traffic(
-    monkeypatch: pytest.MonkeyPatch,
+    shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One vfree of many forgets it, the last one before the comparison."""
-    vm = VmallocMachine(spaces=2)
+    vm = VmallocMachine(shape, spaces=2)
     traffic = Traffic(vm, seed=12)
     traffic.run(300)
     victim = next(area for area in traffic.live if not area.ioremapped)
-    vfree = Vmalloc.vfree
+    kind = type(vm.vmalloc)
+    vfree = kind.vfree
 
-    def forgetful(self: Vmalloc, addr: int) -> None:
+    def forgetful(self: VmallocRange, addr: int) -> None:
         if addr == victim.addr:
             without_flush(vm, vfree, self, addr)  # type: ignore[arg-type]
         else:
             vfree(self, addr)
 
-    monkeypatch.setattr(Vmalloc, "vfree", forgetful)
+    monkeypatch.setattr(kind, "vfree", forgetful)
     traffic.free(victim)
     pages = set(range(victim.addr, victim.addr + victim.pages * PAGE, PAGE))
     assert stale(diff(vm.machine)) == pages
 
 
 @pytest.mark.book("3.8", "7.3")
-def test_iounmap_without_its_flush_is_found_and_ioremap_needs_none() -> None:
-    vm = VmallocMachine()
+@BOTH
+def test_iounmap_without_its_flush_is_found_and_ioremap_needs_none(shape: str) -> None:
+    vm = VmallocMachine(shape)
     start = vm.machine.guest.start
     kept = without_flush(vm, vm.vmalloc.ioremap, start - 0xC0000000, 2 * PAGE)
     addr = without_flush(vm, vm.vmalloc.ioremap, start - 0xC0000000, 2 * PAGE)

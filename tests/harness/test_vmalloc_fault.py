@@ -54,7 +54,7 @@ def test_stores_are_run_again_as_well(vm: VmallocMachine) -> None:
     assert vm.sum(addr, PAGES) == expected_sum(addr, PAGES, 1)
 
 
-@pytest.mark.parametrize("shape", ["486", "pentium3", "highmem"])
+@pytest.mark.parametrize("shape", ["486", "pentium3", "highmem", "2.6"])
 def test_only_the_touched_entries_come(shape: str) -> None:
     vm = VmallocMachine(shape)
     addr = new_area(vm)

@@ -14,7 +14,7 @@ from harness.machine import GuestDied
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.events import Rights
 from kernel_model.image import SWAPPER_PG_DIR
-from kernel_model.mm.vmalloc import Vmalloc
+from kernel_model.mm.vmalloc import VmallocRange
 from tests.harness.frame_accounting import check_machine
 from tests.harness.vmalloc_machine import PAGE, SHAPES, TABLE, VmallocMachine
 
@@ -22,6 +22,7 @@ VMALLOC, VMALLOC_32, VMALLOC_DMA, VMALLOC_PROT = range(4)
 THREE_TABLES, TWO_TABLES = TABLE + 2 * PAGE + 77, 20 * PAGE - 1
 """Bytes of an area that reaches into so many tables, when it begins in the last page of one."""
 CPU_NOT_CACHED = 0x10
+BOTH = pytest.mark.parametrize("shape", ["pentium3", "2.6"])
 
 
 @pytest.fixture(params=SHAPES)
@@ -68,6 +69,8 @@ def frames(vm: VmallocMachine, addr: int, pages: int) -> list[int]:
         ("pentium3", THREE_TABLES, 3),
         ("highmem", TWO_TABLES, 2),
         ("PAE", THREE_TABLES, 0),
+        ("2.6", THREE_TABLES, 3),
+        ("2.6 PAE", TWO_TABLES, 0),
     ],
 )
 def test_an_area_over_several_tables_is_written_and_read(
@@ -173,8 +176,9 @@ def test_guest_takes_and_frees_for_long(vm: VmallocMachine) -> None:
     check_machine(vm.kernel, vm.ledger)
 
 
-def test_all_readings_agree_after_the_guests_own_work() -> None:
-    vm = VmallocMachine()
+@BOTH
+def test_all_readings_agree_after_the_guests_own_work(shape: str) -> None:
+    vm = VmallocMachine(shape)
     vm.enter(vm.spaces[0])
     vm.machine.call("churn", 401, 3)
     report = diff(vm.machine)
@@ -184,8 +188,9 @@ def test_all_readings_agree_after_the_guests_own_work() -> None:
 # -- it can fail ------------------------------------------------------------------------------
 
 
-def test_guest_notices_a_broken_vmlist() -> None:
-    vm = VmallocMachine()
+@BOTH
+def test_guest_notices_a_broken_vmlist(shape: str) -> None:
+    vm = VmallocMachine(shape)
     for _ in range(3):
         vm.machine.call("take_area", VMALLOC, PAGE, 0)
     one, two, three = vm.vmalloc.areas()
@@ -197,27 +202,30 @@ def test_guest_notices_a_broken_vmlist() -> None:
     assert len(walk_vmlist(vm)[2]) == 256, "a circle ends"
 
 
-def test_guest_notices_frames_that_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_guest_notices_frames_that_are_shared(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: all pages of an area get the frame of the first."""
-    real = Vmalloc._map
+    real = VmallocRange._map
     ptes: list[int] = []
 
-    def share(self: Vmalloc, vaddr: int, ptep: int, pte: int, rights: Rights) -> None:
+    def share(self: VmallocRange, vaddr: int, ptep: int, pte: int, rights: Rights) -> None:
         ptes.append(pte)
         real(self, vaddr, ptep, ptes[0], rights)
 
-    monkeypatch.setattr(Vmalloc, "_map", share)
-    vm = VmallocMachine()
+    monkeypatch.setattr(VmallocRange, "_map", share)
+    vm = VmallocMachine(shape)
     assert vm.machine.call("take_area", VMALLOC, 3 * PAGE, 0) == 0
     (area,) = vm.vmalloc.areas()
     assert vm.machine.call("count_wrong", area.addr, 3 * PAGE, 0) > PAGE
 
 
-def test_guest_notices_an_area_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    vm = VmallocMachine()
-    real = Vmalloc.allocate
+@BOTH
+def test_guest_notices_an_area_too_short(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vm = VmallocMachine(shape)
+    kind = type(vm.vmalloc)
+    real = kind.allocate
     monkeypatch.setattr(
-        Vmalloc, "allocate", lambda self, size, gfp, prot: real(self, size - PAGE, gfp, prot)
+        kind, "allocate", lambda self, size, gfp, prot: real(self, size - PAGE, gfp, prot)
     )
     with pytest.raises(GuestDied, match=f"#PF at {vm.vmalloc.start + 2 * PAGE:#010x}"):
         vm.machine.call("take_area", VMALLOC, 3 * PAGE, 0)

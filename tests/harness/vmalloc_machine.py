@@ -2,7 +2,7 @@
 """A machine whose guest works in the vmalloc range, with page directories to work from."""
 
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS, Machine
+from harness.machine import Machine, guest_variant
 from harness.monitors.frames import FrameLedger
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.config import MIB, Highmem, KernelConfig
@@ -18,6 +18,14 @@ SHAPES: dict[str, dict[str, object]] = {
     "pentium3": {},
     "highmem": {"ram": 72 * MIB, "highmem": Highmem.GB4, "highmem_pages": 2048},
     "PAE": {"ram": 72 * MIB, "highmem": Highmem.GB64, "highmem_pages": 2048},
+    "2.6": {"release": "2.6"},
+    "2.6 highmem": {
+        "release": "2.6",
+        "ram": 72 * MIB,
+        "highmem": Highmem.GB4,
+        "highmem_pages": 2048,
+    },
+    "2.6 PAE": {"release": "2.6", "ram": 72 * MIB, "highmem": Highmem.GB64, "highmem_pages": 2048},
 }
 
 
@@ -31,7 +39,7 @@ class VmallocMachine:
     def __init__(self, shape: str = "pentium3", spaces: int = 1) -> None:
         choices = {"ram": 32 * MIB} | SHAPES[shape]
         config = KernelConfig(**choices)  # type: ignore[arg-type]
-        image = guest_path("vmalloc_test", GUEST_VARIANTS[config.highmem])
+        image = guest_path("vmalloc_test", guest_variant(config))
         self.machine = Machine(Kernel(config), image=image)
         self.kernel = self.machine.kernel
         self.vmalloc = self.kernel.vmalloc
