@@ -126,6 +126,8 @@ class MachineOptions:
 
         :raises BadInput: if one is malformed or no machine could boot with them.
         """
+        # A command without random choices has no use for it, and names a wrong one all the same.
+        self.seed_number(prefix)
         return KernelConfig(
             ram=parse_size(self.ram, f"{prefix}ram", maximum=MAX_RAM),
             release=self.kernel,

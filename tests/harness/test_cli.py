@@ -81,6 +81,7 @@ Mmucheck = Callable[..., Ended]
         (["boot", "--show", "nothing"], "one of e820, mappings"),
         (["boot", "--json", "/"], "--json /: cannot be written"),
         (["diff", "--seed", "-1"], "--seed '-1': not a number"),
+        (["boot", "--seed", "abc"], "--seed 'abc': not a number"),
         (["diff", "--image", "x"], "--cr3"),
         (["diff", "--cr4", "0"], "--image"),
         (["diff", "--expect", "x"], "--image"),
