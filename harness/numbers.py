@@ -24,6 +24,12 @@ _MOST_DIGITS: Final = 80
 """More than any u64 has in any base; Python's own conversion of long texts is slow or refused."""
 
 
+def _size(nbytes: int) -> str:
+    """A number of bytes as one would type it."""
+    unit = next(unit for unit in "TGMK " if not nbytes % _UNITS[unit.strip().lower()])
+    return f"{nbytes // _UNITS[unit.strip().lower()]}{unit}".strip()
+
+
 def parse_number(text: str, option: str, *, maximum: int = MAX_U32) -> int:
     """The value of ``text`` in C notation, from 0 to ``maximum``.
 
@@ -51,7 +57,7 @@ def parse_size(text: str, option: str, *, maximum: int = MAX_U64) -> int:
         raise BadInput(f"{option} {_shown(text)}: not a size; write 64M, 1G, 4KiB or 0x4000000")
     value = _value(match["digits"], text, option) * _UNITS[match["unit"].lower()]
     if value > maximum:
-        raise BadInput(f"{option} {_shown(text)}: at most {maximum} bytes")
+        raise BadInput(f"{option} {_shown(text)}: at most {_size(maximum)}")
     return value
 
 

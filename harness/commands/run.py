@@ -89,7 +89,7 @@ class Surroundings:
         bool,
         typer.Option(
             "--no-mmu",
-            help="Run it on a 2.6 kernel without MMU: paging stays off. A static PIE, please.",
+            help="Run it on 2.6 without MMU, whatever --kernel says: paging is off. Takes static PIEs.",
             rich_help_panel=_PROGRAM,
         ),
     ] = False

@@ -88,5 +88,5 @@ def test_what_is_no_size(text: str) -> None:
 
 
 def test_a_size_too_large() -> None:
-    with pytest.raises(BadInput, match="at most 4096 bytes"):
+    with pytest.raises(BadInput, match="at most 4K"):
         parse_size("4097", "--ram", maximum=4096)
