@@ -89,7 +89,7 @@ class Surroundings:
         bool,
         typer.Option(
             "--no-mmu",
-            help="Run it on 2.6 without MMU, whatever --kernel says: paging is off. Takes static PIEs.",
+            help="Run it on 2.6 without MMU, whatever --kernel says. Takes static PIEs.",
             rich_help_panel=_PROGRAM,
         ),
     ] = False
