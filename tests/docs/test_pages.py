@@ -13,7 +13,17 @@ from tests.docs.transcripts import Command, commands, difference, matches, run
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+LONG = {"docs/pytest.md", "docs/command-line.md", "docs/verdict.md"}
+"""Pages whose commands take several seconds."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=name, marks=pytest.mark.slow if name in LONG else ())
+        for path, name in zip(PAGES, NAMES, strict=True)
+    ],
+)
 def test_examples_do_what_the_page_says(path: Path, tmp_path: Path) -> None:
     failures = Page(path, tmp_path).failures()
     if failures:

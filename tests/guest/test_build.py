@@ -25,6 +25,7 @@ def test_every_program_is_there(built: Path) -> None:
     assert {name for name in contents(built) if name.endswith(".elf")} == names
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_from_different_places_give_the_same_bytes(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,6 +38,7 @@ def test_two_builds_at_once_from_different_places_give_the_same_bytes(
     assert contents(target) == contents(built)
 
 
+@pytest.mark.slow
 def test_changed_source_changes_the_bytes(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,8 +68,8 @@ def flush_calls(flushes: tuple[str, ...] = TLB, other: str = "linux_2_6") -> dic
     same flush in a function has a 2 behind its own."""
     found: list[FlushCall] = []
     for path in sorted(ROOT.rglob("*.py")):
-        # A reverse map is a thing of 2.6, wherever it stands.
-        if {other, "rmap"} & set(path.parts) or path.stem == other:
+        # Reverse maps and huge pages are things of 2.6, wherever they stand.
+        if {other, "rmap", "hugetlb"} & set(path.parts) or path.stem == other:
             continue
         finder = _Finder(path.relative_to(ROOT).as_posix(), flushes)
         finder.visit(ast.parse(path.read_text()))

@@ -450,7 +450,7 @@ def check_that_it_is_found(machine: type[FrameMachine]) -> None:
         a_wrong_frame_is_named,
         a_block_is_taken_as_one_frame,
         the_bit_of_the_neighbour_is_flipped,
-        large_blocks_are_not_merged,
+        pytest.param(large_blocks_are_not_merged, marks=pytest.mark.slow),
         the_wrong_half_is_kept,
         free_pages_counts_one_too_many,
         a_freed_frame_is_lost,

@@ -44,7 +44,9 @@ BUILDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.book("11", "3.10")
-@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize(
+    "build", ["2.4", "2.6", pytest.param("2.6 chains", marks=pytest.mark.slow)]
+)
 def test_more_memory_than_ram_holds_the_same(build: str) -> None:
     small = OneMachine(8 * MIB, SWAP_PAGES, **BUILDS[build])
     filled(small, 1)  # each CPU of 2.6 now keeps what it does not give back
