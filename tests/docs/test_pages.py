@@ -86,6 +86,7 @@ def test_commands_keep_their_order_and_lines() -> None:
     assert difference(Command("one", "said", 0), "told").startswith("$ one\n--- the page")
 
 
+@pytest.mark.slow
 def test_the_program_itself_says_the_same(tmp_path: Path) -> None:
     """In this process and as a program of its own, standard error included."""
     for arguments in ("--version", "boot --ram 1", "explain 0xC0100000 --ram 16M"):

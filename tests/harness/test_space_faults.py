@@ -306,7 +306,6 @@ class FilePrograms(SpaceStateMachine):
 OF_FILES = {cut_page_keeps_its_end, truncation_forgets_private_mappings, msync_looks_at_no_entry}
 QUICK = {
     fork_protects_nothing,
-    private_page_is_the_files_frame,
     wrong_page_of_the_file,
     page_tables_are_leaked,
 }

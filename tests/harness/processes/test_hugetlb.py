@@ -76,7 +76,10 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(name, marks=pytest.mark.slow if i else ()) for i, name in enumerate(FAULTS)],
+)
 def test_a_fault_shows(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     """In what it prints, in a census, or in what is left."""
     monkeypatch.setattr(*FAULTS[fault])

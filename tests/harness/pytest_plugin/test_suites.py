@@ -232,6 +232,7 @@ def test_an_honest_subject_agrees_with_a_chunk_run_alone() -> None:
     assert len(lying.failing_cases) == min(lying.failing, 200)
 
 
+@pytest.mark.slow
 def test_everything_comes_home_from_every_worker(pytester: pytest.Pytester) -> None:
     """Words of a failure, results of the matrix, comparisons."""
     pytester.makepyfile(test_own=OPENED)

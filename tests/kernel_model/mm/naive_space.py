@@ -120,7 +120,8 @@ class NaiveSpace:
     ) -> int:
         """``target`` is MREMAP_FIXED's; ``vma_end`` is where the VMA of ``first`` ends."""
         if target is not None:
-            if not may_move or (target < first + old and first < target + new):
+            # Nothing may be moved to where it is, not even a second view of no pages.
+            if not may_move or target <= first < target + new or first <= target < first + old:
                 return -EINVAL
             self.munmap(target, new)
             if target > first:

@@ -310,7 +310,13 @@ MACHINES = {"2.4": SpacesMachine24, "2.6": SpacesMachine26}
 def test_address_spaces_are_dictionaries_of_pages(release: str) -> None:
     run_state_machine_as_test(
         MACHINES[release],
-        settings=settings(max_examples=25, stateful_step_count=40, deadline=None),
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=40,
+            derandomize=True,
+            database=None,
+            deadline=None,
+        ),
     )
 
 
