@@ -134,7 +134,9 @@ class Deaths:
 
     def vanish(self, process: Process) -> None:
         """A process that never ran goes without a word."""
-        process.files.close_all()
+        if not any(other.files is process.files for other in self._others(process)):
+            process.files.close_all()
+        process.signals.release()
         self._kernel.oom_killer.processes.remove(self._candidates.pop(process.pid))
         self._linux.scheduler.remove(process)
         if process.parent_process is not None:

@@ -28,6 +28,8 @@ class Pending:
 
     signals: int = 0
     queue: list[SigInfo] = field(default_factory=list)
+    added: int = field(default=0, compare=False)
+    """How many have come, all in all."""
 
     def add(self, info: SigInfo) -> bool:
         """Only signals from :data:`~harness.signals.numbers.SIGRTMIN` on wait more than once."""
@@ -38,6 +40,7 @@ class Pending:
         elif is_realtime(info.signo) and info.code != SI_USER:
             return False
         self.signals |= bit(info.signo)
+        self.added += 1
         return True
 
     def take(self, signal: int) -> SigInfo:

@@ -65,7 +65,7 @@ class SignalFile(AnonymousFile):
 
     @property
     def wakeups(self) -> int:
-        return self._waiting
+        return self._signals.arrivals
 
 
 def _kind(info: SigInfo) -> str:

@@ -132,6 +132,11 @@ class SignalState:
         """The set of all that wait, blocked or not."""
         return self.private.signals | self.group.pending.signals
 
+    @property
+    def arrivals(self) -> int:
+        """How many signals came to the task or its process, all in all."""
+        return self.private.added + self.group.pending.added
+
     def has_deliverable(self) -> bool:
         """Whether a signal wants to be handled; nothing that waits goes on waiting then."""
         return bool(self.pending & ~self.blocked)

@@ -22,6 +22,8 @@ EPOLLONESHOT: Final = 1 << 30
 EPOLLET: Final = 1 << 31
 _PRIVATE_BITS: Final = 0xF << 28
 MAX_NESTS: Final = 4
+MAX_PATHS: Final = 500
+"""Ways from a set down to others: whoever asks what is ready goes all of them."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,6 +62,8 @@ class EpollFile(AnonymousFile):
     def __init__(self, superblock: SuperBlock) -> None:
         super().__init__(superblock, 0)
         self._interests: list[Interest] = []
+        self._holders: list[EpollFile] = []
+        """Sets that it was added to; some may have lost it again."""
 
     @property
     def interests(self) -> list[Interest]:
@@ -74,11 +78,19 @@ class EpollFile(AnonymousFile):
         return None
 
     def add(self, descriptor: int, file: OpenFile, events: int, data: int) -> None:
-        if isinstance(file, EpollFile) and (file.contains(self) or file.depth >= MAX_NESTS):
-            fail(errno.ELOOP)
+        if isinstance(file, EpollFile):
+            self._check_nesting(file)
         if self.find(descriptor, file) is not None:
             fail(errno.EEXIST)
         self._interests.append(Interest(descriptor, file, _wanted(events), data))
+        if isinstance(file, EpollFile):
+            file._holders = [*file._above, self] if self not in file._above else file._above
+
+    def _check_nesting(self, file: "EpollFile") -> None:
+        if file.contains(self) or self.height + file.depth > MAX_NESTS:
+            fail(errno.ELOOP)
+        if self.ways_to * file.ways_from > MAX_PATHS - max(top.ways_from for top in self.tops):
+            fail(errno.EINVAL)
 
     def modify(self, descriptor: int, file: OpenFile, events: int, data: int) -> None:
         interest = self._existing(descriptor, file)
@@ -103,12 +115,38 @@ class EpollFile(AnonymousFile):
         return [one.file for one in self.interests if isinstance(one.file, EpollFile)]
 
     def contains(self, other: "EpollFile") -> bool:
-        return self is other or any(below.contains(other) for below in self._sets)
+        return self is other or any(below.contains(other) for below in set(self._sets))
 
     @property
     def depth(self) -> int:
         """How many sets lie in each other below it, itself included."""
-        return 1 + max((below.depth for below in self._sets), default=0)
+        return 1 + max((below.depth for below in set(self._sets)), default=0)
+
+    @property
+    def _above(self) -> list["EpollFile"]:
+        """The sets that it is in."""
+        return [one for one in self._holders if one.count and self in one._sets]
+
+    @property
+    def height(self) -> int:
+        """How many sets it lies in that lie in each other, itself included."""
+        return 1 + max((above.height for above in self._above), default=0)
+
+    @property
+    def tops(self) -> set["EpollFile"]:
+        """The outermost sets that it lies in; itself, if in none."""
+        return {top for above in self._above for top in above.tops} or {self}
+
+    @property
+    def ways_from(self) -> int:
+        """In how many ways one comes from it to a set below it, or to itself."""
+        return 1 + sum(below.ways_from for below in self._sets)
+
+    @property
+    def ways_to(self) -> int:
+        """In how many ways one comes to it from the outermost sets."""
+        ways = (above.ways_to * above._sets.count(self) for above in self._above)
+        return sum(ways) or 1
 
     # -- what is ready -----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from harness.vfs.flags import POLLIN
 from harness.vfs.inode import SuperBlock
 
 COUNT_BYTES: Final = 8
+_U64: Final = (1 << 64) - 1
 
 
 class TimerFile(AnonymousFile):
@@ -33,9 +34,12 @@ class TimerFile(AnonymousFile):
         self._expiry: int | None = None
         self._interval = 0
         self._read = 0
+        self._earlier = 0
+        """How often it went off before it was armed last, and how often it was armed."""
 
     def set(self, expiry: int | None, interval: int) -> None:
         """Arm it anew; ``None``: disarm it."""
+        self._earlier = self.wakeups + 1
         self._expiry, self._interval, self._read = expiry, interval, 0
 
     def left(self) -> tuple[int, int]:
@@ -51,21 +55,25 @@ class TimerFile(AnonymousFile):
 
     def next_event(self) -> int | None:
         """When it will become readable, unless it is so already or never will be."""
-        return None if self._expiry is None or self._unread() else self._expiry + self._behind()
-
-    def _behind(self) -> int:
-        return self._read * self._interval
+        over = self._read and not self._interval
+        if self._expiry is None or over or self._unread():
+            return None
+        return self._expiry + self._read * self._interval
 
     @property
     def wakeups(self) -> int:
-        """How often it went off, all in all."""
+        """Grows whenever it goes off or is armed."""
+        return self._earlier + self._gone_off()
+
+    def _gone_off(self) -> int:
+        """How often, since it was armed."""
         now, expiry = self._now(), self._expiry
         if expiry is None or now < expiry:
             return 0
         return 1 + ((now - expiry) // self._interval if self._interval else 0)
 
     def _unread(self) -> int:
-        return self.wakeups - self._read
+        return self._gone_off() - self._read
 
     def read(self, count: int) -> bytes:
         if count < COUNT_BYTES:
@@ -74,7 +82,7 @@ class TimerFile(AnonymousFile):
         if not unread:
             fail(errno.EAGAIN)
         self._read += unread
-        return unread.to_bytes(COUNT_BYTES, "little")
+        return (unread & _U64).to_bytes(COUNT_BYTES, "little")
 
     def unread(self, data: bytes) -> None:
         """What could not be delivered is gone, as on Linux."""
