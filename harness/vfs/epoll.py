@@ -68,8 +68,16 @@ class EpollFile(AnonymousFile):
     @property
     def interests(self) -> list[Interest]:
         """Those whose files are still open."""
-        self._interests = [one for one in self._interests if one.file.count]
+        self._keep([one for one in self._interests if one.file.count])
         return self._interests
+
+    def _keep(self, interests: list[Interest]) -> None:
+        self.inode.superblock.quota.take_watches(len(interests) - len(self._interests))
+        self._interests = interests
+
+    def released(self) -> None:
+        self._keep([])
+        super().released()
 
     def find(self, descriptor: int, file: OpenFile) -> Interest | None:
         for interest in self.interests:
@@ -82,7 +90,7 @@ class EpollFile(AnonymousFile):
             self._check_nesting(file)
         if self.find(descriptor, file) is not None:
             fail(errno.EEXIST)
-        self._interests.append(Interest(descriptor, file, _wanted(events), data))
+        self._keep([*self._interests, Interest(descriptor, file, _wanted(events), data)])
         if isinstance(file, EpollFile):
             file._holders = [*file._above, self] if self not in file._above else file._above
 
@@ -100,7 +108,7 @@ class EpollFile(AnonymousFile):
 
     def remove(self, descriptor: int, file: OpenFile) -> None:
         interest = self._existing(descriptor, file)
-        self._interests.remove(interest)
+        self._keep([one for one in self._interests if one is not interest])
 
     def _existing(self, descriptor: int, file: OpenFile) -> Interest:
         interest = self.find(descriptor, file)

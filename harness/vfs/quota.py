@@ -20,9 +20,12 @@ class Quota:
     max_pages: int = (64 << 20) // PAGE_SIZE
     max_inodes: int = 16384
     max_files: int = 8192
+    max_watches: int = 32768
+    """Files in sets of files, counted in each."""
     pages: int = 0
     inodes: int = 0
     files: int = 0
+    watches: int = 0
 
     def take_page(self) -> None:
         if self.pages >= self.max_pages:
@@ -50,3 +53,9 @@ class Quota:
     def give_file(self) -> None:
         assert self.files > 0
         self.files -= 1
+
+    def take_watches(self, count: int) -> None:
+        """More of them, or fewer."""
+        if count > 0 and self.watches + count > self.max_watches:
+            fail(errno.ENOSPC)
+        self.watches += count

@@ -53,6 +53,18 @@ def test_ways_through_sets_are_few(program: Program) -> None:
     assert program.call("epoll_wait", sets[0], events, 1, 0) == 0
 
 
+def test_files_in_sets_are_counted(program: Program) -> None:
+    quota = program.system.files.quota
+    quota.max_watches = 3
+    one, other = (program.call("epoll_create1", 0) for _ in range(2))
+    counter = program.call("eventfd2", 0, 0)
+    copies = [program.call("dup", counter) for _ in range(4)]
+    assert [add(program, one, copy) for copy in copies] == [0, 0, 0, -errno.ENOSPC]
+    assert program.call("close", one) == 0
+    assert quota.watches == 0
+    assert add(program, other, counter) == 0
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 0
