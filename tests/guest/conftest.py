@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guests built for the tests."""
+"""The guests that the tests run."""
 
 from pathlib import Path
 
 import pytest
 
-from guest import build
+from harness.guests import built_directory
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh build of all guests."""
-    target = tmp_path_factory.mktemp("guests")
-    build.build_guests(target)
-    return target
+def built() -> Path:
+    """All guests, as they are installed."""
+    return built_directory()

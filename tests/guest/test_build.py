@@ -62,6 +62,7 @@ def test_leftovers_are_removed(tmp_path: Path) -> None:
     assert list(contents(target)) == ["nohm/kept.elf"]
 
 
+@pytest.mark.slow
 def test_bad_source_is_reported_in_the_compilers_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

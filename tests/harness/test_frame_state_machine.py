@@ -454,7 +454,7 @@ def check_that_it_is_found(machine: type[FrameMachine]) -> None:
         the_wrong_half_is_kept,
         free_pages_counts_one_too_many,
         a_freed_frame_is_lost,
-        a_mapped_page_loses_its_frame,
+        pytest.param(a_mapped_page_loses_its_frame, marks=pytest.mark.slow),
         a_frame_read_back_is_not_held,
         a_frame_stays_in_the_cache,
     ],

@@ -34,7 +34,7 @@ def every_reading(release: str) -> type[SpaceStateMachine]:
 @pytest.mark.book("4.3", "4.4", "4.5", "4.6")
 @on_both
 def test_processes_see_the_bytes_they_must(release: str) -> None:
-    run_state_machine_as_test(MACHINES[release], settings=bounded(6, 80))
+    run_state_machine_as_test(MACHINES[release], settings=bounded(4, 80))
 
 
 @on_both
