@@ -19,14 +19,12 @@ from harness.syscalls.requests import (
 )
 from harness.syscalls.structures import Timespec, Timespec64, Timeval, Timezone, Tms
 from harness.syscalls.task import Task
-from harness.syscalls.user_copy import copy_out, copy_struct_in, copy_struct_out, words
-from harness.vfs.failure import fail
+from harness.syscalls.timespec import SECOND, TimeLayout, read_time
+from harness.syscalls.user_copy import copy_out, copy_struct_out, words
 
-_SECOND: Final = 1_000_000_000
-TICK: Final = _SECOND // 100
+TICK: Final = SECOND // 100
 """``USER_HZ`` is 100."""
 
-TimeLayout = type[Timespec] | type[Timespec64]
 
 _REALTIME, _MONOTONIC, _PROCESS_CPU, _THREAD_CPU = 0, 1, 2, 3
 _CLOCKS: Final[dict[int, Callable[[Task], int]]] = {
@@ -43,7 +41,7 @@ _CLOCKS: Final[dict[int, Callable[[Task], int]]] = {
 
 
 def sys_time(task: Task, address: int) -> Call:
-    seconds = task.system.clock.realtime() // _SECOND & 0x7FFFFFFF
+    seconds = task.system.clock.realtime() // SECOND & 0x7FFFFFFF
     if address:
         yield from copy_out(address, words(seconds))
     return seconds
@@ -52,7 +50,7 @@ def sys_time(task: Task, address: int) -> Call:
 def sys_gettimeofday(task: Task, value: int, zone: int) -> Call:
     now = task.system.clock.realtime()
     if value:
-        yield from copy_struct_out(value, Timeval(now // _SECOND, now // 1000 % 1_000_000))
+        yield from copy_struct_out(value, Timeval(now // SECOND, now // 1000 % 1_000_000))
     if zone:
         yield from copy_struct_out(zone, Timezone(0, 0))
     return 0
@@ -71,7 +69,7 @@ def _clock_gettime(task: Task, clock: int, address: int, layout: TimeLayout) -> 
     if clock not in _CLOCKS:
         return -errno.EINVAL
     now = _CLOCKS[clock](task)
-    return (yield from copy_struct_out(address, layout(*divmod(now, _SECOND))))
+    return (yield from copy_struct_out(address, layout(*divmod(now, SECOND))))
 
 
 def sys_clock_gettime(task: Task, clock: int, address: int) -> Call:
@@ -134,7 +132,7 @@ def _sleep(task: Task, deadline: int, remaining: int, layout: TimeLayout) -> Cal
     except Interrupted:
         left = max(0, deadline - task.system.clock.monotonic())
     if remaining:
-        yield from copy_struct_out(remaining, layout(*divmod(left, _SECOND)))
+        yield from copy_struct_out(remaining, layout(*divmod(left, SECOND)))
     raise RestartSystemCall(
         ERESTART_RESTARTBLOCK, lambda: _sleep(task, deadline, remaining, layout)
     )
@@ -155,10 +153,7 @@ def _clock_nanosleep(
 ) -> Call:
     if clock not in (_REALTIME, _MONOTONIC, 7):
         return -errno.EINVAL if clock not in _CLOCKS else -errno.EOPNOTSUPP
-    spec = yield from copy_struct_in(wanted, layout)
-    if spec.tv_sec < 0 or not 0 <= spec.tv_nsec < _SECOND:
-        fail(errno.EINVAL)
-    time = int(spec.tv_sec) * _SECOND + int(spec.tv_nsec)
+    time = yield from read_time(wanted, layout)
     now = task.system.clock.monotonic()
     if not flags & TIMER_ABSTIME:
         return (yield from _sleep(task, now + time, remaining, layout))

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
+from harness.syscalls.new_files import install_pair
 from harness.syscalls.requests import Call, Part, WaitUntil
 from harness.syscalls.structures import Flock, Flock64
 from harness.syscalls.task import RLIMIT_NOFILE, Task
@@ -71,24 +72,11 @@ def sys_pipe2(task: Task, result: int, flags: int) -> Call:
         return -errno.EINVAL
     if flags & O_DIRECT:
         return -errno.EINVAL
-    limit, cloexec = task.limits.soft(RLIMIT_NOFILE), bool(flags & O_CLOEXEC)
     credentials = task.fs.credentials
     reader, writer = new_pipe(
         task.system.files.pipes, flags & O_NONBLOCK, credentials.fsuid, credentials.fsgid
     )
-    try:
-        first = task.files.install(reader, limit, close_on_exec=cloexec)
-    except OSError:
-        writer.put()
-        raise
-    numbers = [first]
-    try:
-        numbers.append(task.files.install(writer, limit, close_on_exec=cloexec))
-        yield from copy_out(result, words(*numbers))
-    except OSError:
-        for number in numbers:
-            task.files.close(number)
-        raise
+    yield from install_pair(task, reader, writer, flags, result)
     return 0
 
 

@@ -10,7 +10,7 @@ import errno
 from ctypes import sizeof
 from typing import Final
 
-from harness.syscalls.event_files import install
+from harness.syscalls.new_files import install
 from harness.syscalls.poll import MILLISECOND, after, signal_mask, wait_until_ready
 from harness.syscalls.requests import Call, Interrupted
 from harness.syscalls.structures import EpollEvent

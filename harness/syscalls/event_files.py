@@ -8,14 +8,15 @@ Models linux-6 ``fs/eventfd.c`` and ``fs/timerfd.c``: none of them is in 2.4. Wh
 import errno
 from typing import Final
 
+from harness.syscalls.new_files import install
 from harness.syscalls.requests import Call
-from harness.syscalls.structures import Itimerspec, Itimerspec64, Timespec, Timespec64
-from harness.syscalls.task import RLIMIT_NOFILE, Task
+from harness.syscalls.structures import Itimerspec, Itimerspec64
+from harness.syscalls.task import Task
+from harness.syscalls.timespec import SECOND, nanoseconds
 from harness.syscalls.user_copy import copy_struct_in, copy_struct_out
 from harness.vfs.eventfd import EventFile
 from harness.vfs.failure import fail
 from harness.vfs.flags import O_CLOEXEC, O_NONBLOCK
-from harness.vfs.open_file import OpenFile
 from harness.vfs.timerfd import TimerFile
 
 EFD_SEMAPHORE: Final = 1
@@ -24,16 +25,8 @@ TFD_TIMER_CANCEL_ON_SET: Final = 2
 _FILE_FLAGS: Final = O_CLOEXEC | O_NONBLOCK
 _REALTIME, _MONOTONIC, _BOOTTIME = 0, 1, 7
 _CLOCKS: Final = frozenset({_REALTIME, _MONOTONIC, _BOOTTIME})
-_SECOND: Final = 1_000_000_000
 
 Layout = type[Itimerspec] | type[Itimerspec64]
-Time = Timespec | Timespec64
-
-
-def install(task: Task, file: OpenFile, flags: int) -> int:
-    """A number for a new file; ``flags`` says whether ``execve()`` closes it."""
-    cloexec = bool(flags & O_CLOEXEC)
-    return task.files.install(file, task.limits.soft(RLIMIT_NOFILE), close_on_exec=cloexec)
 
 
 # -- counters ------------------------------------------------------------------------------------
@@ -71,17 +64,11 @@ def _timer(task: Task, descriptor: int) -> TimerFile:
     return file
 
 
-def _nanoseconds(time: Time) -> int:
-    if time.tv_sec < 0 or not 0 <= time.tv_nsec < _SECOND:
-        fail(errno.EINVAL)
-    return int(time.tv_sec) * _SECOND + int(time.tv_nsec)
-
-
 def _left(timer: TimerFile, layout: Layout) -> Itimerspec | Itimerspec64:
     left, interval = timer.left()
     result = layout()
     for time, value in ((result.it_value, left), (result.it_interval, interval)):
-        time.tv_sec, time.tv_nsec = divmod(value, _SECOND)
+        time.tv_sec, time.tv_nsec = divmod(value, SECOND)
     return result
 
 
@@ -89,7 +76,7 @@ def _settime(
     task: Task, descriptor: int, flags: int, wanted: int, before: int, layout: Layout
 ) -> Call:
     spec = yield from copy_struct_in(wanted, layout)
-    value, interval = _nanoseconds(spec.it_value), _nanoseconds(spec.it_interval)
+    value, interval = nanoseconds(spec.it_value), nanoseconds(spec.it_interval)
     if flags & ~(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET):
         return -errno.EINVAL
     timer, clock = _timer(task, descriptor), task.system.clock

@@ -12,9 +12,9 @@ from harness.syscalls.futex_queues import MATCH_ANY, Key, Waiter
 from harness.syscalls.requests import Call, WaitUntil
 from harness.syscalls.structures import Timespec, Timespec64
 from harness.syscalls.task import Task
+from harness.syscalls.timespec import TimeLayout, read_time
 from harness.syscalls.user_copy import (
     copy_out,
-    copy_struct_in,
     copy_words_in,
     signed,
     words,
@@ -26,9 +26,6 @@ FUTEX_WAIT, FUTEX_WAKE, FUTEX_REQUEUE, FUTEX_CMP_REQUEUE = 0, 1, 3, 4
 FUTEX_WAIT_BITSET, FUTEX_WAKE_BITSET = 9, 10
 FUTEX_PRIVATE_FLAG: Final = 128
 FUTEX_CLOCK_REALTIME: Final = 256
-_SECOND: Final = 1_000_000_000
-
-TimeLayout = type[Timespec] | type[Timespec64]
 
 
 def futex_key(task: Task, address: int, *, private: bool = False) -> Key:
@@ -44,10 +41,7 @@ def futex_key(task: Task, address: int, *, private: bool = False) -> Key:
 
 def _deadline(task: Task, operation: int, timeout: int, layout: TimeLayout) -> Call:
     """On the monotonic clock. ``FUTEX_WAIT`` says how long, the other until when."""
-    spec = yield from copy_struct_in(timeout, layout)
-    if spec.tv_sec < 0 or not 0 <= spec.tv_nsec < _SECOND:
-        fail(errno.EINVAL)
-    time, clock = int(spec.tv_sec) * _SECOND + int(spec.tv_nsec), task.system.clock
+    time, clock = (yield from read_time(timeout, layout)), task.system.clock
     if operation & 127 == FUTEX_WAIT:
         return clock.monotonic() + time
     if operation & FUTEX_CLOCK_REALTIME:

@@ -20,6 +20,7 @@ from harness.syscalls.requests import (
 )
 from harness.syscalls.structures import PollFd, Timespec, Timespec64, Timeval
 from harness.syscalls.task import RLIMIT_NOFILE, Task
+from harness.syscalls.timespec import SECOND, TimeLayout, read_time
 from harness.syscalls.user_copy import (
     copy_in,
     copy_out,
@@ -31,12 +32,9 @@ from harness.syscalls.user_copy import (
 from harness.vfs.failure import fail
 from harness.vfs.flags import O_PATH, POLLERR, POLLHUP, POLLNVAL, POLLPRI, READABLE, WRITABLE
 
-_SECOND: Final = 1_000_000_000
 MILLISECOND: Final = 1_000_000
 _MICROSECOND: Final = 1_000
 SIGSET_SIZE: Final = 8
-
-TimeLayout = type[Timespec] | type[Timespec64]
 
 
 def wait_until_ready(
@@ -78,12 +76,7 @@ def after(task: Task, nanoseconds: int | None) -> int | None:
 
 def _timeout(address: int, layout: TimeLayout) -> Part[int | None]:
     """Nanoseconds in a ``timespec``; ``None`` for a null pointer: without end."""
-    if not address:
-        return None
-    spec = yield from copy_struct_in(address, layout)
-    if spec.tv_sec < 0 or not 0 <= spec.tv_nsec < _SECOND:
-        fail(errno.EINVAL)
-    return int(spec.tv_sec) * _SECOND + int(spec.tv_nsec)
+    return (yield from read_time(address, layout)) if address else None
 
 
 def _store_rest(task: Task, address: int, layout: TimeLayout, deadline: int | None) -> Part[None]:
@@ -92,7 +85,7 @@ def _store_rest(task: Task, address: int, layout: TimeLayout, deadline: int | No
         return
     left = max(0, deadline - task.system.clock.monotonic())
     try:
-        yield from copy_struct_out(address, layout(*divmod(left, _SECOND)))
+        yield from copy_struct_out(address, layout(*divmod(left, SECOND)))
     except OSError:
         return
 
@@ -210,12 +203,12 @@ def sys_newselect(
         value = yield from copy_struct_in(timeout, Timeval)
         if value.tv_sec < 0 or value.tv_usec < 0:
             fail(errno.EINVAL)
-        wanted = value.tv_sec * _SECOND + value.tv_usec * _MICROSECOND
+        wanted = value.tv_sec * SECOND + value.tv_usec * _MICROSECOND
     deadline = after(task, wanted)
     number = yield from _select(task, count, (reading, writing, exceptional), deadline)
     if deadline is not None:
         left = max(0, deadline - task.system.clock.monotonic())
-        seconds, nanoseconds = divmod(left, _SECOND)
+        seconds, nanoseconds = divmod(left, SECOND)
         rest = Timeval(seconds, nanoseconds // _MICROSECOND)
         try:
             yield from copy_struct_out(timeout, rest)

@@ -9,7 +9,7 @@ import errno
 from harness.signals.numbers import UNBLOCKABLE
 from harness.signals.process import SignalledProcess
 from harness.signals.signalfd import SignalFile
-from harness.syscalls.event_files import install
+from harness.syscalls.new_files import install
 from harness.syscalls.poll import SIGSET_SIZE
 from harness.syscalls.requests import Call
 from harness.syscalls.user_copy import copy_words_in, signed

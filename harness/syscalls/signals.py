@@ -38,6 +38,7 @@ from harness.syscalls.requests import (
     WaitUntil,
 )
 from harness.syscalls.structures import Timespec, Timespec64
+from harness.syscalls.timespec import TimeLayout, read_time
 from harness.syscalls.user_copy import (
     copy_in,
     copy_out,
@@ -48,7 +49,6 @@ from harness.syscalls.user_copy import (
 from harness.vfs.failure import fail
 
 _LOW: Final = 0xFFFFFFFF
-_SECOND: Final = 1_000_000_000
 
 
 # -- actions -------------------------------------------------------------------------------------
@@ -207,20 +207,20 @@ def sys_sigsuspend(process: SignalledProcess, unused: int, unused_too: int, mask
     return (yield from _suspend(process, mask))
 
 
-def _deadline(
-    process: SignalledProcess, timeout: int, layout: type[Timespec] | type[Timespec64]
-) -> Part[int | None]:
+def _deadline(process: SignalledProcess, timeout: int, layout: TimeLayout) -> Part[int | None]:
     if not timeout:
         return None
-    spec = yield from copy_struct_in(timeout, layout)
-    if spec.tv_sec < 0 or not 0 <= spec.tv_nsec < _SECOND:
-        fail(errno.EINVAL)
-    return process.system.clock.monotonic() + int(spec.tv_sec) * _SECOND + int(spec.tv_nsec)
+    time = yield from read_time(timeout, layout)
+    return process.system.clock.monotonic() + time
 
 
 def _sigtimedwait(
-    process: SignalledProcess, wanted: int, info: int, deadline: int | None
-) -> Part[int]:
+    process: SignalledProcess, address: int, info: int, timeout: int, size: int, layout: TimeLayout
+) -> Call:
+    if size != SIGSET_SIZE:
+        return -errno.EINVAL
+    wanted = (yield from _read_set(address)) & ~UNBLOCKABLE
+    deadline = yield from _deadline(process, timeout, layout)
     signals = process.signals
     signals.awaited = wanted
     try:
@@ -240,21 +240,13 @@ def _sigtimedwait(
 def sys_rt_sigtimedwait(
     process: SignalledProcess, wanted: int, info: int, timeout: int, size: int
 ) -> Call:
-    if size != SIGSET_SIZE:
-        return -errno.EINVAL
-    chosen = (yield from _read_set(wanted)) & ~UNBLOCKABLE
-    deadline = yield from _deadline(process, timeout, Timespec)
-    return (yield from _sigtimedwait(process, chosen, info, deadline))
+    return (yield from _sigtimedwait(process, wanted, info, timeout, size, Timespec))
 
 
 def sys_rt_sigtimedwait_time64(
     process: SignalledProcess, wanted: int, info: int, timeout: int, size: int
 ) -> Call:
-    if size != SIGSET_SIZE:
-        return -errno.EINVAL
-    chosen = (yield from _read_set(wanted)) & ~UNBLOCKABLE
-    deadline = yield from _deadline(process, timeout, Timespec64)
-    return (yield from _sigtimedwait(process, chosen, info, deadline))
+    return (yield from _sigtimedwait(process, wanted, info, timeout, size, Timespec64))
 
 
 # -- handlers: their stack, and back from them ---------------------------------------------------

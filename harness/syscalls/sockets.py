@@ -10,7 +10,7 @@ import errno
 from collections.abc import Callable
 from typing import Any, Final
 
-from harness.syscalls.event_files import install
+from harness.syscalls.new_files import install_pair
 from harness.syscalls.requests import Call, Interrupted, Part
 from harness.syscalls.task import SIGPIPE, Task
 from harness.syscalls.transfer import wait_for
@@ -40,19 +40,7 @@ def sys_socketpair(task: Task, family: int, kind: int, protocol: int, result: in
     if kind & _SOCK_TYPE != SOCK_STREAM:
         return -errno.ESOCKTNOSUPPORT
     first, second = new_pair(task.system.files.pipes, flags & O_NONBLOCK)
-    numbers: list[int] = []
-    try:
-        numbers.append(install(task, first, flags))
-    except OSError:
-        second.put()
-        raise
-    try:
-        numbers.append(install(task, second, flags))
-        yield from copy_out(result, words(*numbers))
-    except OSError:
-        for number in numbers:
-            task.files.close(number)
-        raise
+    yield from install_pair(task, first, second, flags, result)
     return 0
 
 
