@@ -14,6 +14,7 @@ from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.caches import KernelCache, construction
 from kernel_model.image import KernelImage
 from kernel_model.lists import Lists
+from kernel_model.mm.rmap.anon_vma import anon_vma_ctor
 from kernel_model.mm.slab.flags import SLAB_HWCACHE_ALIGN, SLAB_MUST_HWCACHE_ALIGN
 from kernel_model.mm.slab.linux_2_6.constants import (
     SLAB_DESTROY_BY_RCU,
@@ -31,18 +32,6 @@ _BUFFER_HEAD: Final = 48
 _BUFFER_HEAD_ASSOC: Final = 40
 _SIGQUEUE: Final = 148
 _ALIGNED: Final = SLAB_HWCACHE_ALIGN | SLAB_PANIC
-
-
-def anon_vma_ctor(image: KernelImage) -> Constructor:
-    """A ``struct anon_vma`` without VMAs; it may be looked at even after it was freed."""
-    head = image.structs.anon_vma.offset("head")
-
-    def construct(objp: int, _cachep: int, flags: int) -> None:
-        if construction(flags):
-            image.ram.fill(virt_to_phys(objp), image.structs.anon_vma.size)
-            Lists(image.ram).init(objp + head)
-
-    return construct
 
 
 def init_buffer_head(image: KernelImage) -> Constructor:

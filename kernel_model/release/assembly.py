@@ -45,6 +45,8 @@ class Reclaim(Protocol):
 class Release(ABC):
     """One release. Its methods build a part each, and keep nothing."""
 
+    fork_class: ClassVar[type[Fork]] = Fork
+    exec_class: ClassVar[type[Exec]] = Exec
     missing_steps: ClassVar[frozenset[str]] = frozenset()
     """The steps of the boot that this kernel does not have."""
 
@@ -154,11 +156,11 @@ class Release(ABC):
 
     def fork(self, kernel: "Kernel") -> Fork:
         """New address spaces, empty and copied."""
-        return Fork(kernel.image, kernel.slab, kernel.spaces)
+        return self.fork_class(kernel.image, kernel.slab, kernel.spaces)
 
     def exec(self, kernel: "Kernel") -> Exec:
         """A new program in a process."""
-        return Exec(
+        return self.exec_class(
             kernel.image,
             kernel.allocator,
             kernel.spaces,

@@ -62,6 +62,8 @@ class Linux26(Linux24):
     """Which class is which part of a 2.6 kernel."""
 
     vmalloc_class: ClassVar[type[VmallocRange]] = vmalloc.Vmalloc
+    fork_class: ClassVar[type[Fork26]] = Fork26
+    exec_class: ClassVar[type[Exec26]] = Exec26
 
     def bootmem(self, image: KernelImage) -> Bootmem:
         return LastSuccessBootmem(image)
@@ -205,19 +207,6 @@ class Linux26(Linux24):
             cast(TreeFiles, kernel.files),
             cast(Memory26, kernel.memory).huge,
             cast(AddressSpaces, kernel.spaces),
-        )
-
-    def fork(self, kernel: "Kernel") -> Fork26:
-        return Fork26(kernel.image, kernel.slab, kernel.spaces)
-
-    def exec(self, kernel: "Kernel") -> Exec26:
-        return Exec26(
-            kernel.image,
-            kernel.allocator,
-            kernel.spaces,
-            kernel.memory,
-            kernel.fork,
-            kernel.mmu_context,
         )
 
     def vsyscall(self, kernel: "Kernel") -> VsyscallPage:

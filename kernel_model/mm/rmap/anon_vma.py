@@ -16,6 +16,7 @@ What can fail: ``anon_vma_prepare()`` returns ``-ENOMEM`` when memory is out.
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.errno import ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
@@ -31,11 +32,14 @@ ANON_VMA_NODE: Final = VM_AREA_STRUCT.offset("anon_vma_node")
 
 
 def anon_vma_ctor(image: KernelImage) -> Constructor:
-    """What ``anon_vma_cachep`` keeps its objects as while they are free: an empty list."""
-    lists, head = Lists(image.ram), image.structs.anon_vma.offset("head")
+    """What ``anon_vma_cachep`` keeps its objects as while they are free: an empty list, unlocked.
+    They may be looked at even then."""
+    lists, kind = Lists(image.ram), image.structs.anon_vma
+    head = kind.offset("head")
 
     def construct(objp: int, _cachep: int, flags: int) -> None:
         if flags & (SLAB_CTOR_VERIFY | SLAB_CTOR_CONSTRUCTOR) == SLAB_CTOR_CONSTRUCTOR:
+            image.ram.fill(virt_to_phys(objp), kind.size)
             lists.init(objp + head)
 
     return construct
