@@ -98,16 +98,7 @@ def expected(mappings: Iterable[Maps], absent: Iterable[int] = ()) -> Expectatio
     columns = np.array(sorted(rows), np.uint64).reshape(-1, 4).T
     arrays = dict(zip(("va", "pa", "size", "rights"), columns, strict=True))
     where = Path("expect")
-    _check_rows(where, arrays)
-    gone = np.array(list(absent), np.uint64)
-    _check_absent(where, arrays, gone)
-    return Expectation(
-        va=arrays["va"].astype(np.uint32),
-        pa=arrays["pa"],
-        size=arrays["size"].astype(np.uint32),
-        rights=arrays["rights"].astype(np.uint16),
-        absent=np.sort(gone).astype(np.uint32),
-    )
+    return _checked(where, arrays, np.array(list(absent), np.uint64))
 
 
 def read_expectation(path: Path) -> Expectation:
@@ -126,8 +117,12 @@ def read_expectation(path: Path) -> Expectation:
     columns = {name: _unsigned(path, name, array) for name, array in arrays.items()}
     order = np.argsort(columns["va"], kind="stable")
     rows = {name: columns[name][order] for name in lengths}
+    return _checked(path, rows, columns.get("absent", np.zeros(0, np.uint64)))
+
+
+def _checked(path: Path, rows: dict[str, Column], absent: Column) -> Expectation:
+    """An expectation of rows that are sorted by address."""
     _check_rows(path, rows)
-    absent = columns.get("absent", np.zeros(0, np.uint64))
     _check_absent(path, rows, absent)
     return Expectation(
         va=rows["va"].astype(np.uint32),

@@ -26,8 +26,8 @@ _MOST_DIGITS: Final = 80
 
 def _size(nbytes: int) -> str:
     """A number of bytes as one would type it."""
-    unit = next(unit for unit in "TGMK " if not nbytes % _UNITS[unit.strip().lower()])
-    return f"{nbytes // _UNITS[unit.strip().lower()]}{unit}".strip()
+    unit = next(unit for unit in reversed(_UNITS) if not nbytes % _UNITS[unit])
+    return f"{nbytes // _UNITS[unit]}{unit.upper()}"
 
 
 def parse_number(text: str, option: str, *, maximum: int = MAX_U32) -> int:

@@ -92,7 +92,7 @@ class EpollFile(AnonymousFile):
             fail(errno.EEXIST)
         self._keep([*self._interests, Interest(descriptor, file, _wanted(events), data)])
         if isinstance(file, EpollFile):
-            file._holders = [*file._above, self] if self not in file._above else file._above
+            file._holders = [*(one for one in file._above if one is not self), self]
 
     def _check_nesting(self, file: "EpollFile") -> None:
         if file.contains(self) or self.height + file.depth > MAX_NESTS:

@@ -15,6 +15,7 @@ from kernel_model.errors import BadInput
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.nommu import NoMmu
 from kernel_model.structs.mman import MAP_PRIVATE
+from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.slab_settling import settle
 from tests.kernel_model.mm.test_nommu import Blocks
 
@@ -120,6 +121,7 @@ def test_programs_on_a_booted_kernel_leave_no_frame_behind(booted: NoMmuMachine)
         assert booted.run(program(name)) == 0
     settle(kernel.slab)
     assert ledger.owned_frames() == before
+    check_machine(kernel, ledger)
 
 
 @pytest.mark.parametrize("pages", [32, 64, 128, 256])

@@ -4,9 +4,8 @@
 Models linux-2.6.11 ``mm/memory.c``: ``follow_page()``, ``get_user_pages()`` (book 3.3, 4.6).
 Looking at a page is a use of it, and looking at it for writing makes its frame dirty. Who only
 reads an anonymous mapping that nobody touched gets the zero page, and no page table is made for it.
-Huge pages are
-never faulted in. In RAM: PG_dirty, PG_referenced, the LRU lists. What can fail: what can in 2.4;
-``-EFAULT`` where truncation took a huge page, whose place 2.6.11 takes for frame 0.
+Huge pages are never faulted in. In RAM: PG_dirty, PG_referenced, the LRU lists. What can fail: what
+can in 2.4; ``-EFAULT`` where truncation took a huge page, whose place 2.6.11 takes for frame 0.
 """
 
 from collections.abc import Callable
