@@ -3,9 +3,6 @@
 a trace that is wrong is found where it is wrong."""
 
 import copy
-import functools
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from kernel_model.mm.buddy import Buddy
 from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
 from kernel_model.mm.mmzone import Zone
 from kernel_model.mm.numa import NumaPageAllocator
+from tests.harness.replay.changed_traces import found, shortened
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.4.22"
 
@@ -29,28 +27,9 @@ def names(topic: str) -> list[str]:
     return sorted(path.name for path in RECORDED.glob(f"{topic}_*.json.gz"))
 
 
-@functools.cache
-def _loaded(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(gzip.decompress((RECORDED / name).read_bytes()))
-    return data
-
-
 def load(name: str, traces: int | None = None, ops: int | None = None) -> dict[str, Any]:
     """A copy of a recorded file, with its first ``traces`` and their first ``ops`` only."""
-    data = dict(_loaded(name))
-    if traces is not None:
-        data["traces"] = [dict(trace) for trace in data["traces"][:traces]]
-        for trace in data["traces"]:
-            trace["ops"] = trace["ops"][:ops]
-    return copy.deepcopy(data)
-
-
-def found(data: dict[str, Any], path: Path) -> str:
-    """Where replaying ``data`` differs; empty: nowhere."""
-    file = path / "trace.json"
-    file.write_text(json.dumps(data), encoding="ascii")
-    difference = replay(file).difference
-    return difference.where if difference else ""
+    return shortened(RECORDED / name, None if traces is None else slice(traces), ops)
 
 
 # -- what was recorded ---------------------------------------------------------------------------

@@ -3,8 +3,6 @@
 a trace that is wrong, is found where it is wrong."""
 
 import copy
-import functools
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.buddy import Buddy26
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.page_state import PageState
+from tests.harness.replay.changed_traces import found, shortened
 
 RECORDED = Path(__file__).parents[2] / "data" / "linux-2.6.11"
 
@@ -29,28 +28,9 @@ def names(topic: str) -> list[str]:
     return sorted(path.name for path in RECORDED.glob(f"{topic}_*.json.gz"))
 
 
-@functools.cache
-def _loaded(name: str) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(gzip.decompress((RECORDED / name).read_bytes()))
-    return data
-
-
 def load(name: str, trace: int | None = None, ops: int | None = None) -> dict[str, Any]:
     """A copy of a recorded file, with one of its traces and the first ``ops`` of it only."""
-    data = dict(_loaded(name))
-    if trace is not None:
-        kept = dict(data["traces"][trace])
-        kept["ops"] = kept["ops"][:ops]
-        data["traces"] = [kept]
-    return copy.deepcopy(data)
-
-
-def found(data: dict[str, Any], path: Path) -> str:
-    """Where replaying ``data`` differs; empty: nowhere."""
-    file = path / "trace.json"
-    file.write_text(json.dumps(data), encoding="ascii")
-    difference = replay(file).difference
-    return difference.where if difference else ""
+    return shortened(RECORDED / name, None if trace is None else slice(trace, trace + 1), ops)
 
 
 # -- what was recorded ---------------------------------------------------------------------------
