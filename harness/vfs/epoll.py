@@ -164,14 +164,14 @@ class EpollFile(AnonymousFile):
     def take(self, count: int) -> list[tuple[int, int]]:
         """Up to ``count`` (events, data) to tell of."""
         events: list[tuple[int, int]] = []
-        told: list[Interest] = []
+        told: dict[Interest, None] = {}
         for interest in self.interests:
             if len(events) < count and (ready := interest.ready):
                 events.append((ready, interest.data))
-                told.append(interest)
+                told[interest] = None
         for interest in told:
             interest.tell()
-        self._interests = [one for one in self._interests if one not in told] + told
+        self._interests = [*(one for one in self._interests if one not in told), *told]
         return events
 
     def poll(self) -> int:
