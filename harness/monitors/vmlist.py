@@ -9,6 +9,7 @@ shares no code with :mod:`kernel_model.mm.vmalloc`.
 What can fail: :class:`VmlistInconsistent`, which names the area and what is wrong.
 """
 
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,8 @@ PAGE_OFFSET: Final = 0xC0000000
 PAGE_SIZE: Final = 1 << PAGE_SHIFT
 SWAPPER_PG_DIR: Final = 0x101000
 VM_IOREMAP, VM_ALLOC, VM_MAP = 1, 2, 4
+PTE_FLAGS: Final = 1 << 20
+"""The flags of an area of 2.6 hold those of a device's PTEs from this bit on."""
 
 
 class VmlistInconsistent(MmucheckError):
@@ -38,13 +41,15 @@ class VmlistInconsistent(MmucheckError):
 @dataclass(frozen=True)
 class AreaSeen:
     """One area: ``vaddr`` is its ``vm_struct``, ``size`` counts the guard page, ``frames`` are
-    the PFNs of its pages. A reserved area that nobody mapped yet has none."""
+    the PFNs of its pages. A reserved area that nobody mapped yet has none. ``pte_flags`` is what
+    2.6 notes there of the PTEs of a device."""
 
     vaddr: int
     addr: int
     size: int
     flags: int
     frames: tuple[int, ...]
+    pte_flags: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def vmlist_census(kernel: Kernel) -> list[AreaSeen]:
     for vaddr, addr, size, flags in _vm_structs(kernel):
         span = mapped.between(addr, addr + size - PAGE_SIZE)
         frames = tuple(mapped.frames[span].tolist())
-        area = AreaSeen(vaddr, addr, size, flags, frames)
+        kind, pte_flags = flags & PTE_FLAGS - 1, flags // PTE_FLAGS
+        area = AreaSeen(vaddr, addr, size, kind, frames, pte_flags)
         _check_pages(area)
         areas.append(area)
     if len(mapped.pages) != sum(len(area.frames) for area in areas):
@@ -79,11 +85,16 @@ def vmlist_census(kernel: Kernel) -> list[AreaSeen]:
 
 
 def _vm_structs(kernel: Kernel) -> list[tuple[int, int, int, int]]:
-    """(vm_struct, address, size, flags) of each; sorted, disjoint, inside the range."""
+    """(vm_struct, address, size, flags) of each; sorted, disjoint, inside the range.
+
+    The kernel looks at the end of the range only behind another area; and 2.6, which aligns device
+    memory, not behind one that begins before the aligned place it had in mind.
+    """
     kind = kernel.image.structs.vm_struct
     fields = [kind.offset(name) for name in ("addr", "size", "flags", "next")]
     start, range_end = kernel.vmalloc_range
-    kinds = (VM_IOREMAP, VM_ALLOC, VM_MAP) if _has_arrays(kernel) else (VM_IOREMAP, VM_ALLOC)
+    aligned = _has_arrays(kernel)
+    kinds = (VM_IOREMAP, VM_ALLOC, VM_MAP) if aligned else (VM_IOREMAP, VM_ALLOC)
     found: list[tuple[int, int, int, int]] = []
     end, vaddr = start, kernel.ram.read32(kernel.image.symbol("vmlist") - PAGE_OFFSET)
     while vaddr:
@@ -92,14 +103,20 @@ def _vm_structs(kernel: Kernel) -> list[tuple[int, int, int, int]]:
         where = f"vm_struct {vaddr:#x}, {addr:#x}..{addr + size:#x}"
         if addr < end:
             raise VmlistInconsistent(f"{where}: the area before it ends at {end:#x}")
-        # The kernel looks at the end of the range only behind another area.
-        if found and addr + size > range_end:
+        device = aligned and flags & VM_IOREMAP
+        passed_over = device and addr % _alignment(size - PAGE_SIZE) == 0
+        if found and addr + size > range_end and not passed_over:
             raise VmlistInconsistent(f"{where}: the range ends at {range_end:#x}")
-        if size < 2 * PAGE_SIZE or flags not in kinds:
+        if size < 2 * PAGE_SIZE or (flags % PTE_FLAGS if device else flags) not in kinds:
             raise VmlistInconsistent(f"{where}: size {size:#x}, flags {flags:#x}")
         found.append((vaddr, addr, size, flags))
         end, vaddr = addr + size, following
     return found
+
+
+def _alignment(size: int) -> int:
+    """Of ``size`` bytes for a device: the power of two above it, of 128 pages at most."""
+    return min(1 << size.bit_length(), 128 * PAGE_SIZE)
 
 
 def _mapped(kernel: Kernel) -> _Mapped:
@@ -164,24 +181,30 @@ def _check_arrays(kernel: Kernel, areas: list[AreaSeen], mapped: _Mapped) -> Non
             raise VmlistInconsistent(
                 f"area {area.addr:#x}: nr_pages is {count}, {len(wanted)} of its pages are mapped"
             )
-        for number, frame in enumerate(wanted):
-            said = _word(kernel, array + 4 * number, mapped)
-            if said != memmap.page(frame):
+        said = _words(kernel, array, count, mapped)
+        for number, (frame, page) in enumerate(zip(wanted, said, strict=True)):
+            if page != memmap.page(frame):
                 raise VmlistInconsistent(
                     f"area {area.addr:#x}: page {number} is frame {frame:#x}, the array has "
-                    f"{said:#x}"
+                    f"{page:#x}"
                 )
 
 
-def _word(kernel: Kernel, vaddr: int, mapped: _Mapped) -> int:
-    """A word of an array, which lies in the direct map, or itself in the vmalloc range."""
-    paddr = vaddr - PAGE_OFFSET
-    if vaddr >= kernel.vmalloc_range[0]:
-        span = mapped.between(vaddr, vaddr + PAGE_SIZE)
-        paddr = sum(mapped.frames[span].tolist()[:1]) * PAGE_SIZE + vaddr % PAGE_SIZE
-    if not kernel.ram.contains(paddr, 4):
-        raise VmlistInconsistent(f"an array of pages leaves RAM at {vaddr:#x}")
-    return kernel.ram.read32(paddr)
+def _words(kernel: Kernel, vaddr: int, count: int, mapped: _Mapped) -> list[int]:
+    """The words of an array, which lies in the direct map, or itself in the vmalloc range."""
+    words: list[int] = []
+    range_start = kernel.vmalloc_range[0]
+    while len(words) < count:
+        paddr, size = vaddr - PAGE_OFFSET, min(4 * (count - len(words)), PAGE_SIZE)
+        if vaddr >= range_start:
+            span = mapped.between(vaddr, vaddr + PAGE_SIZE)
+            paddr = sum(mapped.frames[span].tolist()[:1]) * PAGE_SIZE + vaddr % PAGE_SIZE
+            size = min(size, PAGE_SIZE - vaddr % PAGE_SIZE)
+        if not kernel.ram.contains(paddr, size):
+            raise VmlistInconsistent(f"an array of pages leaves RAM at {vaddr:#x}")
+        words += struct.unpack(f"<{size // 4}I", kernel.ram.read(paddr, size))
+        vaddr += size
+    return words
 
 
 def _check_ledger(kernel: Kernel, mapped: _Mapped) -> None:

@@ -161,7 +161,7 @@ class VmallocRange(ABC):
             return 0
         offset, base = phys_addr % PAGE_SIZE, phys_addr & -PAGE_SIZE
         size = (last + PAGE_SIZE & -PAGE_SIZE) - base
-        addr = self._device_area(base, size)
+        addr = self._device_area(base, size, flags)
         if not addr:
             return 0
         prot = KERNPG_TABLE | flags
@@ -177,8 +177,8 @@ class VmallocRange(ABC):
         self._tlb.flush_tlb_all()
         return addr + offset
 
-    def _device_area(self, phys_addr: int, size: int) -> int:
-        """The address of an area for device memory; 0: no room."""
+    def _device_area(self, phys_addr: int, size: int, flags: int) -> int:
+        """The address of an area for device memory, whose PTEs have ``flags``; 0: no room."""
         return self.get_vm_area(size, VM_IOREMAP)
 
     def _reserved(self, first: int, last: int) -> bool:

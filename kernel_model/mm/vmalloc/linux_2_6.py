@@ -21,6 +21,8 @@ from kernel_model.structs.linux_2_6.mmzone import VM_ALLOC, VM_IOREMAP
 
 IOREMAP_MAX_ORDER: Final = 7 + PAGE_SHIFT
 """Device memory is aligned to its size, up to 128 pages."""
+IOREMAP_FLAGS_SHIFT: Final = 20
+"""What the PTEs of device memory have besides stands above this bit of the area's flags."""
 _POINTER: Final = 4
 
 
@@ -245,8 +247,8 @@ class Vmalloc(VmallocRange):
 
     # -- devices ---------------------------------------------------------------------------------
 
-    def _device_area(self, phys_addr: int, size: int) -> int:
-        area = self.get_vm_area(size, VM_IOREMAP)
+    def _device_area(self, phys_addr: int, size: int, flags: int) -> int:
+        area = self.get_vm_area(size, VM_IOREMAP | flags << IOREMAP_FLAGS_SHIFT)
         if not area:
             return 0
         view = self.area(area)

@@ -5,7 +5,7 @@ import pytest
 
 from harness.replay.vmalloc import Objects
 from kernel_model.arch_i386.page import PAGE_SIZE
-from kernel_model.arch_i386.pgtable import PAGE_KERNEL, pte_pfn
+from kernel_model.arch_i386.pgtable import PAGE_KERNEL, PAGE_PCD, pte_pfn
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import KernelBug
 from kernel_model.events import Announcer, Rights
@@ -143,9 +143,10 @@ def test_device_memory_is_aligned_to_its_size(bench: Bench, size: int) -> None:
 
 
 def test_ioremap_remembers_where_and_iounmap_forgets(bench: Bench) -> None:
-    addr = bench.vmalloc.ioremap(0xFEC00123, 0x2000)
+    addr = bench.vmalloc.ioremap(0xFEC00123, 0x2000, PAGE_PCD)
     _, _, view = bench.vmalloc._find(addr & -PAGE_SIZE)  # type: ignore[misc]
     assert int(view.phys_addr) == 0xFEC00000
+    assert int(view.flags) == 0x0100_0001, "what __ioremap() was given stands above bit 20"
     assert bench.frames(addr & -PAGE_SIZE, 3) == [0xFEC00, 0xFEC01, 0xFEC02]
     bench.vmalloc.iounmap(addr)
     assert list(bench.vmalloc.areas()) == []
