@@ -26,6 +26,7 @@ __all__ = ["FramesInconsistent", "check_machine"]
 PAGE_OFFSET: Final = 0xC0000000
 
 Blocks = list[npt.NDArray[np.int64]]
+_NO_FRAMES: Final = np.empty(0, np.int64)
 
 
 class FramesInconsistent(MmucheckError):
@@ -50,9 +51,11 @@ def free_blocks(kernel: Kernel, zone: Zone) -> Blocks:
 
 def _frames(kernel: Kernel, zone: Zone, head: int, name: str) -> npt.NDArray[np.int64]:
     """The frames on a list of a zone, as numbers from its start."""
+    entries = _list(kernel, zone, head, name)
+    if not entries:
+        return _NO_FRAMES
     page = kernel.image.structs.page
-    link = page.offset(kernel.image.constants.fields.page_links)
-    pages = np.array(_list(kernel, zone, head, name), np.int64) - link
+    pages = np.array(entries, np.int64) - page.offset(kernel.image.constants.fields.page_links)
     base = int(zone.view.zone_mem_map)
     frames = (pages - base) // page.size
     right = frames * page.size + base == pages
@@ -84,8 +87,9 @@ def _list(kernel: Kernel, zone: Zone, head: int, name: str) -> list[int]:
 def check_buddies(kernel: Kernel, zone: Zone, blocks: Blocks) -> None:
     """Blocks are aligned, no two buddies are both free, and each is said to be free."""
     for order, frames in enumerate(blocks):
-        _hold(not np.any(frames & (1 << order) - 1), f"{zone.name}: order {order} misaligned")
-        if order < len(blocks) - 1:
+        if len(frames):
+            _hold(not np.any(frames & (1 << order) - 1), f"{zone.name}: order {order} misaligned")
+        if len(frames) > 1 and order < len(blocks) - 1:
             _, count = np.unique(frames >> order + 1, return_counts=True)
             _hold(np.all(count == 1), f"{zone.name}: order {order}, both halves of a pair are free")
     if isinstance(zone, Zone26):
@@ -99,11 +103,14 @@ def _check_orders(kernel: Kernel, zone: Zone26, blocks: Blocks) -> None:
     memmap, private = kernel.allocator.memmap, kernel.image.constants.page_flags.mask("private")
     rows = memmap.rows(int(zone.view.zone_mem_map), zone.size)
     for order, frames in enumerate(blocks):
-        where = f"{zone.name}: order {order}"
-        _hold(np.all(rows[frames, memmap.flags_word] & private), f"{where}, a block is not marked")
-        _hold(np.all(rows[frames, memmap.buffers_word] == order), f"{where}, a block says another")
         counted = zone.nr_free(order)
-        _hold(len(frames) == counted, f"{where}: {len(frames)} blocks, nr_free is {counted}")
+        if not len(frames) == counted == 0:
+            where = f"{zone.name}: order {order}"
+            marked = np.all(rows[frames, memmap.flags_word] & private)
+            _hold(marked, f"{where}, a block is not marked")
+            named = np.all(rows[frames, memmap.buffers_word] == order)
+            _hold(named, f"{where}, a block says another")
+            _hold(len(frames) == counted, f"{where}: {len(frames)} blocks, nr_free is {counted}")
 
 
 def _check_bitmaps(kernel: Kernel, zone: Zone, blocks: Blocks) -> None:
@@ -121,11 +128,13 @@ def free_frames(kernel: Kernel, zone: Zone) -> npt.NDArray[np.int64]:
     blocks = free_blocks(kernel, zone)
     check_buddies(kernel, zone, blocks)
     spread = [
-        (frames[:, None] + np.arange(1 << order)).ravel() for order, frames in enumerate(blocks)
+        (frames[:, None] + np.arange(1 << order)).ravel()
+        for order, frames in enumerate(blocks)
+        if len(frames)
     ]
     whole = sum(map(len, spread))
     _hold(whole == zone.free_pages, f"{zone.name}: free_pages is not the sum of the lists")
-    frames = np.sort(np.concatenate([*spread, *_kept_by_cpus(kernel, zone)]))
+    frames = np.sort(np.concatenate([_NO_FRAMES, *spread, *_kept_by_cpus(kernel, zone)]))
     _hold(np.all(np.diff(frames) > 0), f"{zone.name}: a frame is free twice")
     return frames
 

@@ -146,9 +146,13 @@ class Asking26(MadeToReclaim):
         super().settle(kernel)
 
     def press(self, kernel: Kernel, *, write: bool) -> None:
-        """Without ``write``, pages that are not in use come to the list from which others go."""
+        """Without ``write``, pages that are not in use come to the list from which others go.
+
+        A zone that had no trouble lately would spare what processes map.
+        """
         shrinker, gfp = self._shrinker(kernel), kernel.image.constants.gfp.kernel
         for zone in [kernel.allocator.zone(each.vaddr) for each in for_each_zone(kernel.image)] * 2:
+            zone.view.prev_priority = 0
             control = ScanControl(0, gfp, 0, kswapd=False)
             shrinker.refill_inactive_zone(zone, control, 200)
             if write:
