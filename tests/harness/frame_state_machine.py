@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Everything that takes frames, mixed: after each step each frame has exactly one owner.
 
-Four machines: uniform memory, two nodes, high memory with two levels and with PAE.
+:class:`FrameMachine` does what a kernel of either release does with frames; where a frame must
+come from, how memory is reclaimed, and what only one release has, its subclass says. The builds
+are uniform memory, two nodes, high memory with two levels and with PAE, and of 2.6 two CPUs.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-import pytest
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -16,67 +15,68 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from harness.monitors.frames import FrameLedger
 from kernel_model.arch_i386.pgtable import PAGE_SHARED
 from kernel_model.config import MIB, Highmem, KernelConfig
-from kernel_model.errors import EndlessLoop, MmucheckError
-from kernel_model.events import Announcer
+from kernel_model.errors import EndlessLoop
 from kernel_model.kernel import Kernel
 from kernel_model.mm.buddy import Buddy
-from kernel_model.mm.filemap import PageCache
-from kernel_model.mm.gfp import (
-    GFP_ATOMIC,
-    GFP_BIT_HIGHMEM,
-    GFP_BIT_WAIT,
-    GFP_DMA,
-    GFP_HIGHUSER,
-    GFP_KERNEL,
-    GFP_NOFS,
-    GFP_ZONEMASK,
-)
 from kernel_model.mm.linux_2_4.page_alloc import PageAllocator24
+from kernel_model.mm.linux_2_6.mmzone import COLD, HOT
+from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
+from kernel_model.mm.linux_2_6.vmscan import Vmscan26
 from kernel_model.mm.mmzone import for_each_zone
-from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.vmscan import Vmscan
 from tests.harness.frame_accounting import check_machine
+from tests.harness.frame_oracle_2_6 import FrameOracle26, ZoneSeen
+from tests.harness.made_to_reclaim import MADE_TO_RECLAIM
 from tests.kernel_model.mm.cached_pages import cache_page, new_space
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
 USER_BASE, USER_FAR = 0x08000000, 0x7FC00000
-MACHINES = {
-    "uniform": KernelConfig(ram=16 * MIB, swap_pages=300),
-    "nodes": KernelConfig(ram=32 * MIB, nodes=2, swap_pages=300),
-    "round robin": KernelConfig(ram=32 * MIB, nodes=2, swap_pages=300, round_robin=True),
-    "highmem": KernelConfig(
-        ram=70 * MIB, highmem=Highmem.GB4, highmem_pages=6 << 8, swap_pages=300
-    ),
-    "PAE": KernelConfig(ram=70 * MIB, highmem=Highmem.GB64, highmem_pages=6 << 8, swap_pages=300),
-}
 MASKS = st.sampled_from(
-    [GFP_ATOMIC, GFP_ATOMIC | GFP_DMA, GFP_ATOMIC | GFP_BIT_HIGHMEM, GFP_NOFS, GFP_KERNEL]
+    [
+        *(("atomic", ""), ("atomic", "dma"), ("atomic", "highmem"), ("atomic", "cold")),
+        *(("nofs", ""), ("kernel", "")),
+    ]
 )
+"""Names of GFP masks, and of a bit besides; 2.4 has no cold frames, and asks for any."""
 TABLE = 4 << 20
 
 
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An allocation that nothing can help gives up soon: it costs a round over all pages a try."""
-    monkeypatch.setattr("kernel_model.mm.vmscan._FRUITLESS_YIELDS", 3)
+def machines(release: str, **more: dict[str, Any]) -> dict[str, KernelConfig]:
+    """The builds on which frames are taken. ``more`` are those that one release has alone."""
+    high = {"ram": 70 * MIB, "highmem_pages": 6 << 8}
+    builds: dict[str, dict[str, Any]] = {
+        "uniform": {"ram": 16 * MIB},
+        "nodes": {"ram": 32 * MIB, "nodes": 2},
+        "highmem": {"highmem": Highmem.GB4, **high},
+        "PAE": {"highmem": Highmem.GB64, **high},
+        **more,
+    }
+    return {
+        name: KernelConfig(release=release, swap_pages=300, **build)
+        for name, build in builds.items()
+    }
 
 
 class FrameMachine(RuleBasedStateMachine):
     """What a kernel does with frames. ``blocks``, ``spaces`` and the rest are what it holds."""
 
-    @initialize(name=st.sampled_from(sorted(MACHINES)), room=st.sampled_from([200, 500, 100_000]))
-    def boot(self, name: str, room: int) -> None:
+    machines: ClassVar[dict[str, KernelConfig]]
+
+    @initialize(number=st.integers(0, 4), room=st.sampled_from([200, 500, 100_000]))
+    def boot(self, number: int, room: int) -> None:
         """A machine with about ``room`` free frames: where little is free, much is reclaimed."""
-        self.kernel = Kernel(MACHINES[name])
+        self.kernel = Kernel(list(self.machines.values())[number % len(self.machines)])
         self.ledger = FrameLedger().listen(self.kernel.image.events)
         self.kernel.start_kernel()
         self.allocator, self.memmap = self.kernel.allocator, self.kernel.allocator.memmap
+        self.gfp = self.kernel.image.constants.gfp
+        self.reclaiming = MADE_TO_RECLAIM[self.kernel.config.release]
+        self.begin()
         self.blocks: list[tuple[int, int]] = []
         self.programs = UserSpaces(self.kernel)
         self.spaces: dict[int, int] = {}
@@ -85,50 +85,58 @@ class FrameMachine(RuleBasedStateMachine):
         self.kmapped: list[int] = []
         self.start_program()
         self.grow_program(0, 50)
-        for order in range(9, -1, -1):
+        for order in range(self.kernel.image.constants.max_order - 1, -1, -1):
             while self.allocator.nr_free_pages() - (1 << order) >= room:
-                if not self.allocator.alloc_pages(GFP_ATOMIC | GFP_BIT_HIGHMEM, order, "ballast"):
+                gfp = self.gfp.atomic | self.gfp.highmem
+                if not self.allocator.alloc_pages(gfp, order, "ballast"):
                     break
+
+    # -- what a release has of its own -------------------------------------------------------
+
+    def begin(self) -> None:
+        """The kernel is up; nothing is held so far."""
+
+    def look(self) -> Any:
+        """What is free, as far as :meth:`taken` and :meth:`given_back` must know it."""
+        raise NotImplementedError
+
+    def taken(self, page: int, gfp: int, order: int, before: Any) -> None:
+        """A request that does not wait was answered as it must be."""
+        raise NotImplementedError
+
+    def given_back(self, page: int, order: int, before: Any) -> None:
+        """A block whose last user is gone lies where it must."""
+
+    def reclaim_in_ones_own_name(self, gfp: int, wanted: int) -> None:
+        """What an allocation does that waits."""
+        raise NotImplementedError
+
+    def wake_kswapd(self) -> None:
+        """Its zones are short of memory."""
+        raise NotImplementedError
+
+    def kswapd_has_slept(self) -> None:
+        """What must hold when it has run."""
+        raise NotImplementedError
 
     # -- blocks ----------------------------------------------------------------------------
 
-    def _zonelists(self, gfp: int) -> list[list[Buddy]]:
-        return [
-            self.allocator.zones_of(pgdat + self.allocator._zonelists + (gfp & GFP_ZONEMASK) * 16)
-            for pgdat in self.allocator.pgdats()
-        ]
-
     @rule(
-        gfp=MASKS, order=st.one_of(st.integers(0, 3), st.integers(0, 9)), times=st.integers(1, 40)
+        mask=MASKS, order=st.one_of(st.integers(0, 3), st.integers(0, 9)), times=st.integers(1, 40)
     )
-    def take(self, gfp: int, order: int, times: int) -> None:
+    def take(self, mask: tuple[str, str], order: int, times: int) -> None:
+        gfp = getattr(self.gfp, mask[0]) | (getattr(self.gfp, mask[1]) if mask[1] else 0)
         for _ in range(times):
-            lists = self._zonelists(gfp)
-            before = {zone.vaddr: zone.free_pages for zones in lists for zone in zones}
+            before = None if gfp & self.gfp.wait else self.look()
             try:
                 page = self.allocator.alloc_pages(gfp, order, "test block")
             except EndlessLoop:
                 return
-            if not gfp & GFP_BIT_WAIT:
-                self._watermarks_were_kept(page, order, lists, before)
+            if before is not None:
+                self.taken(page, gfp, order, before)
             if not page:
                 return
             self.blocks.append((page, order))
-
-    def _watermarks_were_kept(
-        self, page: int, order: int, lists: list[list[Buddy]], before: dict[int, int]
-    ) -> None:
-        """Without waiting a zone gives what lies above a quarter of pages_min of all before it;
-        and NULL is right only if no zone has that, or none has a block."""
-        for zones in lists:
-            least = 1 << order
-            for zone in zones:
-                least += zone.pages_min // 4
-                enough = before[zone.vaddr] > least
-                if page and self.allocator.page_zone(page).vaddr == zone.vaddr:
-                    assert enough, f"{zone.name} had {before[zone.vaddr]}, needed > {least}"
-                elif not page and enough:
-                    assert not any(zone.free_counts()[order:]), f"{zone.name} has a block"
 
     @precondition(lambda self: self.blocks)
     @rule(start=st.integers(0, 1000), count=st.integers(1, 60), step=st.sampled_from([1, 2, 3, -1]))
@@ -137,7 +145,9 @@ class FrameMachine(RuleBasedStateMachine):
         chosen = self.blocks[first : first + count][::step]
         self.blocks = [block for block in self.blocks if block not in chosen]
         for page, order in chosen:
+            before = self.look()
             self.allocator.free_pages(page, order)
+            self.given_back(page, order, before)
 
     @precondition(lambda self: self.blocks)
     @rule(which=st.integers(0, 1000))
@@ -145,9 +155,9 @@ class FrameMachine(RuleBasedStateMachine):
         """One more user: the first free is not the last."""
         page, order = self.blocks[which % len(self.blocks)]
         self.memmap.set_count(page, self.memmap.count(page) + 1)
-        free = self.allocator.nr_free_pages()
+        before = self.look()
         self.allocator.free_pages(page, order)
-        assert self.allocator.nr_free_pages() == free
+        assert self.look() == before
 
     # -- user pages --------------------------------------------------------------------------
 
@@ -214,40 +224,34 @@ class FrameMachine(RuleBasedStateMachine):
 
     # -- reclaim ---------------------------------------------------------------------------------
 
-    @rule(count=st.integers(1, 40), gfp=st.sampled_from([GFP_ATOMIC, GFP_HIGHUSER]))
-    def read_a_file(self, count: int, gfp: int) -> None:
+    @rule(count=st.integers(1, 40), mask=st.sampled_from(["atomic", "highuser"]))
+    def read_a_file(self, count: int, mask: str) -> None:
         for _ in range(count):
             self.index += 1
             try:
-                if not cache_page(self.kernel, self.file, self.index, gfp):
+                if not cache_page(self.kernel, self.file, self.index, getattr(self.gfp, mask)):
                     return
             except EndlessLoop:
                 return
 
-    @rule(gfp=st.sampled_from([GFP_KERNEL, GFP_NOFS]), wanted=st.integers(1, 64))
-    def reclaim(self, gfp: int, wanted: int) -> None:
-        for zone in for_each_zone(self.kernel.image):
-            self.kernel.vmscan.shrink_caches(self.allocator.zone(zone.vaddr), 1, gfp, wanted)
+    @rule(mask=st.sampled_from(["kernel", "nofs"]), wanted=st.integers(1, 64))
+    def reclaim(self, mask: str, wanted: int) -> None:
+        self.reclaim_in_ones_own_name(getattr(self.gfp, mask), wanted)
 
     @precondition(lambda self: any(self.spaces.values()))
     @rule(write=st.booleans(), back=st.booleans())
     def swap_out(self, write: bool, back: bool) -> None:
         """Pages lose their frames, which stay in the swap cache; then those may be written and
         go, and some of the pages may come back."""
-        for zone in list(for_each_zone(self.kernel.image)) * 2:
-            classzone = self.allocator.zone(zone.vaddr)
-            self.kernel.vmscan.refill_inactive(100)
-            self.programs.swap_out(classzone)
-            if write:
-                self.kernel.vmscan.shrink_cache(20, classzone, GFP_KERNEL, 1)
+        self.reclaiming.press(self.kernel, write=write)
         if back:
             self.touch(0, 0, write=False)
 
     @rule()
     def kswapd(self) -> None:
-        self.kernel.vmscan.wake_kswapd()
+        self.wake_kswapd()
         self.kernel.vmscan.kswapd()
-        assert not any(zone.view.need_balance for zone in for_each_zone(self.kernel.image))
+        self.kswapd_has_slept()
 
     # -- high memory -----------------------------------------------------------------------------
 
@@ -255,7 +259,7 @@ class FrameMachine(RuleBasedStateMachine):
     def kmap(self, count: int) -> None:
         for _ in range(count):
             try:
-                page = self.allocator.alloc_page(GFP_HIGHUSER, "kmapped")
+                page = self.allocator.alloc_page(self.gfp.highuser, "kmapped")
             except EndlessLoop:
                 return
             assert self.kernel.highmem.kmap(page)
@@ -279,8 +283,7 @@ class FrameMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_is_left_of_reclaim_in_the_task(self) -> None:
         if hasattr(self, "kmapped"):
-            current = self.allocator.current
-            assert (current.flags, current.nr_local_pages) == (0, 0)
+            assert self.allocator.current.flags == 0
 
     def teardown(self) -> None:
         if not hasattr(self, "kmapped"):
@@ -294,181 +297,116 @@ class FrameMachine(RuleBasedStateMachine):
         assert "user page" not in owners
 
 
-TestFrames = pytest.mark.book("2.6", "6.1", "6.2", "6.3", "6.4", "6.5")(FrameMachine.TestCase)
+class FrameMachine24(FrameMachine):
+    """2.4: a zone gives what lies above the marks of all zones before it."""
+
+    machines = machines("2.4", robin={"ram": 32 * MIB, "nodes": 2, "round_robin": True})
+    allocator: PageAllocator24
+
+    def _zonelists(self, gfp: int) -> list[list[Buddy]]:
+        at = self.allocator._zonelists + (gfp & self.gfp.zonemask) * self.allocator._zonelist_bytes
+        return [self.allocator.zones_of(pgdat + at) for pgdat in self.allocator.pgdats()]
+
+    def look(self) -> dict[int, int]:
+        """Each zone's free frames."""
+        return {zone.vaddr: zone.free_pages for zone in for_each_zone(self.kernel.image)}
+
+    def taken(self, page: int, gfp: int, order: int, before: dict[int, int]) -> None:
+        """Without waiting a zone gives what lies above a quarter of pages_min of all before it;
+        and NULL is right only if no zone has that, or none has a block."""
+        for zones in self._zonelists(gfp):
+            least = 1 << order
+            for zone in zones:
+                least += zone.pages_min // 4
+                enough = before[zone.vaddr] > least
+                if page and self.allocator.page_zone(page).vaddr == zone.vaddr:
+                    assert enough, f"{zone.name} had {before[zone.vaddr]}, needed > {least}"
+                elif not page and enough:
+                    assert not any(zone.free_counts()[order:]), f"{zone.name} has a block"
+
+    def given_back(self, page: int, order: int, before: dict[int, int]) -> None:
+        home = self.allocator.page_zone(page).vaddr
+        assert self.look() == before | {home: before[home] + (1 << order)}
+
+    def reclaim_in_ones_own_name(self, gfp: int, wanted: int) -> None:
+        assert isinstance(self.kernel.vmscan, Vmscan)
+        for zone in for_each_zone(self.kernel.image):
+            self.kernel.vmscan.shrink_caches(self.allocator.zone(zone.vaddr), 1, gfp, wanted)
+
+    def wake_kswapd(self) -> None:
+        assert isinstance(self.kernel.vmscan, Vmscan)
+        self.kernel.vmscan.wake_kswapd()
+
+    def kswapd_has_slept(self) -> None:
+        assert not any(zone.view.need_balance for zone in for_each_zone(self.kernel.image))
+
+    @invariant()
+    def no_block_is_held_back_for_the_task(self) -> None:
+        if hasattr(self, "kmapped"):
+            assert self.allocator.current.nr_local_pages == 0
 
 
-# -- planted faults ------------------------------------------------------------------------------
+class FrameMachine26(FrameMachine):
+    """2.6: single frames go through lists of the CPU."""
 
+    machines = machines("2.6", cpus={"ram": 32 * MIB, "nr_cpus": 2})
+    allocator: PageAllocator26
 
-class ScarceMachine(FrameMachine):
-    """The smallest machine, with so little free that watermarks decide many an answer."""
+    def begin(self) -> None:
+        self.oracle = FrameOracle26(self.kernel)
 
-    @initialize()
-    def boot(self) -> None:  # type: ignore[override]
-        FrameMachine.boot(self, name="uniform", room=20)
+    def look(self) -> dict[int, ZoneSeen]:
+        return self.oracle.look()
 
+    def taken(self, page: int, gfp: int, order: int, before: dict[int, ZoneSeen]) -> None:
+        self.oracle.taken(page, gfp, order, before)
 
-def a_single_frame_comes_back_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Announcer.frame_given_back
+    def given_back(self, page: int, order: int, before: dict[int, ZoneSeen]) -> None:
+        self.oracle.given_back(page, order, HOT, before)
 
-    def silent(self: Any, pfn: int, order: int) -> None:
-        if order:
-            real(self, pfn, order)
+    @precondition(lambda self: any(not order for _, order in self.blocks))
+    @rule(count=st.integers(1, 40), cold=st.sampled_from([HOT, COLD]))
+    def give_many_back(self, count: int, cold: int) -> None:
+        """Frames whose last users let go of them together; the last of them is freed first."""
+        pages = [page for page, order in self.blocks if not order][:count]
+        self.blocks = [block for block in self.blocks if block[0] not in pages]
+        for page in reversed(pages):
+            before = self.look()
+            self.memmap.set_count(page, 0)
+            self.allocator.pagevec_free([page], cold)
+            self.oracle.given_back(page, 0, cold, before)
 
-    monkeypatch.setattr(Announcer, "frame_given_back", silent)
+    @rule(cpu=st.integers(0, 1))
+    def run_on(self, cpu: int) -> None:
+        """From now on requests come from another CPU."""
+        self.kernel.image.current_task.processor = cpu % self.kernel.config.nr_cpus
 
+    @rule()
+    def drain(self) -> None:
+        before = self.look()
+        self.allocator.drain_local_pages()
+        self.oracle.drained(before)
 
-def a_wrong_frame_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Announcer.frame_taken
-    monkeypatch.setattr(
-        Announcer,
-        "frame_taken",
-        lambda self, pfn, order, purpose: real(self, pfn ^ (1 << order), order, purpose),
-    )
+    def reclaim_in_ones_own_name(self, gfp: int, wanted: int) -> None:
+        assert isinstance(self.kernel.vmscan, Vmscan26)
+        zones = [zone.vaddr for zone in for_each_zone(self.kernel.image)]
+        self.kernel.vmscan.try_to_free_pages(zones, gfp, 0)
 
+    def wake_kswapd(self) -> None:
+        assert isinstance(self.kernel.vmscan, Vmscan26)
+        for pgdat in self.allocator.pgdats():
+            self.kernel.vmscan.wake_kswapd(pgdat)
 
-def a_block_is_taken_as_one_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Announcer.frame_taken
-    monkeypatch.setattr(
-        Announcer, "frame_taken", lambda self, pfn, order, purpose: real(self, pfn, 0, purpose)
-    )
+    def kswapd_has_slept(self) -> None:
+        """Nobody asks it for a block any more."""
+        kind = self.kernel.image.structs.pg_data_t
+        for pgdat in self.allocator.pgdats():
+            assert self.kernel.image.at(kind, pgdat).kswapd_max_order == 0
 
-
-def the_bit_of_the_neighbour_is_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Buddy._toggle
-    monkeypatch.setattr(
-        Buddy,
-        "_toggle",
-        lambda self, order, index: real(self, order, index ^ (2 << order if order == 2 else 0)),
-    )
-
-
-def large_blocks_are_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Buddy.merge
-
-    def merge(self: Any, index: int, order: int) -> None:
-        if order < 3:
-            real(self, index, order)
-            return
-        self.free_pages += 1 << order
-        self._toggle(order, index)
-        self._lists.add(self.mem_map + index * self._page_bytes, self._heads[order])
-
-    monkeypatch.setattr(Buddy, "merge", merge)
-
-
-def the_wrong_half_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Buddy._expand
-
-    def lower(self: Any, page: int, index: int, low: int, high: int) -> int:
-        upper = real(self, page, index, low, high)
-        return page if high > low else upper
-
-    monkeypatch.setattr(Buddy, "_expand", lower)
-
-
-def free_pages_counts_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Buddy.merge
-
-    def miscounting(self: Any, index: int, order: int) -> None:
-        real(self, index, order)
-        self.free_pages += 1
-
-    monkeypatch.setattr(Buddy, "merge", miscounting)
-
-
-def a_freed_frame_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Buddy, "merge", lambda self, index, order: None)
-
-
-def watermarks_are_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = PageAllocator24._take
-
-    def stingy(self: Any, zones: list[Buddy], order: int, marks: list[int]) -> int:
-        return real(self, zones, order, [4 * mark for mark in marks])
-
-    monkeypatch.setattr(PageAllocator24, "_take", stingy)
-
-
-def watermarks_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = PageAllocator24._take
-
-    def lavish(self: Any, zones: list[Buddy], order: int, marks: list[int]) -> int:
-        page = real(self, zones, order, marks)
-        return page or next((page for zone in zones if (page := zone.rmqueue(order))), 0)
-
-    monkeypatch.setattr(PageAllocator24, "_take", lavish)
-
-
-def a_mapped_page_loses_its_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reclaim forgets that a process has the frame, too."""
-
-    def freeable(self: Any, page: int) -> bool:
-        if self._swap_cache.entry(page):
-            self._memmap.set_count(page, 1)
-            return True
-        return real(self, page)
-
-    real = Vmscan._freeable
-    monkeypatch.setattr(Vmscan, "_freeable", freeable)
-
-
-def a_frame_read_back_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The swap cache hands out its own reference."""
-    real = SwapCache.read
-
-    def borrowed(self: Any, entry: int) -> int:
-        page = real(self, entry)
-        if page:
-            self._memmap.set_count(page, self._memmap.count(page) - 1)
-        return page
-
-    monkeypatch.setattr(SwapCache, "read", borrowed)
-
-
-def a_frame_stays_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    def only_off_the_chain(self: Any, page: int) -> None:
-        self._remove_from_hash(page)
-
-    monkeypatch.setattr(PageCache, "remove_inode_page", only_off_the_chain)
-
-
-def check_that_it_is_found(machine: type[FrameMachine]) -> None:
-    with pytest.raises((AssertionError, MmucheckError)):
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=600, derandomize=True, database=None, phases=[Phase.generate]
-            ),
-        )
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        a_single_frame_comes_back_unsaid,
-        a_wrong_frame_is_named,
-        a_block_is_taken_as_one_frame,
-        the_bit_of_the_neighbour_is_flipped,
-        pytest.param(large_blocks_are_not_merged, marks=pytest.mark.slow),
-        the_wrong_half_is_kept,
-        free_pages_counts_one_too_many,
-        a_freed_frame_is_lost,
-        pytest.param(a_mapped_page_loses_its_frame, marks=pytest.mark.slow),
-        a_frame_read_back_is_not_held,
-        a_frame_stays_in_the_cache,
-    ],
-)
-def test_planted_faults_are_found(
-    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fault(monkeypatch)
-    check_that_it_is_found(FrameMachine)
-
-
-@pytest.mark.parametrize("fault", [watermarks_are_too_high, watermarks_are_ignored])
-def test_faults_of_the_watermarks_are_found_where_little_is_free(
-    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fault(monkeypatch)
-    check_that_it_is_found(ScarceMachine)
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "kmapped"):
+            for cpu in range(self.kernel.config.nr_cpus):
+                self.run_on(cpu)
+                self.drain()
+            self.each_frame_has_one_owner()
