@@ -100,6 +100,7 @@ class KernelConfig:
     ``kmap_atomic()`` are unmapped after use, and checked. Without ``mmu`` the kernel is built for a
     CPU that never turns paging on (2.6 only). ``rmap`` is the kind of reverse map of 2.6.
     ``nr_hugepages`` is its boot parameter ``hugepages=``: how many to take for the pool.
+    ``highpte`` is CONFIG_HIGHPTE: page tables of processes come from high memory.
     """
 
     ram: int = 64 * MIB
@@ -123,6 +124,7 @@ class KernelConfig:
     mmu: bool = True
     rmap: str = "object"
     nr_hugepages: int = 0
+    highpte: bool = False
 
     def __post_init__(self) -> None:
         if not self.e820:
@@ -161,6 +163,7 @@ class KernelConfig:
         if self.rmap != "object" and self.release == "2.4":
             raise BadConfig("2.4 has no reverse map: choose release 2.6 for rmap pte_chain")
         self._check_hugepages()
+        self._check_highpte()
         if self.spinlock_bytes not in (0, 4):
             raise BadConfig(f"spinlock_bytes {self.spinlock_bytes}: 0 or 4")
 
@@ -181,6 +184,20 @@ class KernelConfig:
             raise BadConfig(
                 f"{self.nr_hugepages} huge pages of {size} MiB leave nothing of "
                 f"{self.ram // MIB} MiB: give more RAM"
+            )
+
+    def _check_highpte(self) -> None:
+        if not self.highpte:
+            return
+        if self.release == "2.4" or self.highmem is Highmem.NONE:
+            raise BadConfig(
+                "page tables in high memory need a 2.6 kernel with high memory: choose release "
+                "2.6 and highmem 4G or 64G"
+            )
+        if self.rmap == "pte_chain" and self.ram > 4 << 30:
+            raise BadConfig(
+                "a chain of PTEs has 32 bits for the address of each: choose rmap object, or up to "
+                "4G of RAM"
             )
 
     def _check_nodes(self) -> None:

@@ -16,8 +16,6 @@ from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_
 from kernel_model.arch_i386.init_task import init_task
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.arch_i386.mmu_context import MmuContext
-from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
-from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
 from kernel_model.arch_i386.processor import (
     X86_CR4_OSFXSR,
     X86_CR4_OSXMMEXCPT,
@@ -31,7 +29,7 @@ from kernel_model.config import KernelConfig
 from kernel_model.errors import MmucheckError
 from kernel_model.exit import Exit
 from kernel_model.fs.hugetlbfs import HugetlbFs
-from kernel_model.image import SWAPPER_PG_DIR, KernelImage
+from kernel_model.image import KernelImage
 from kernel_model.ipc.shm import Shm, ShmFiles
 from kernel_model.mm.lru import swap_setup
 from kernel_model.mm.oom_kill import OomKiller
@@ -72,7 +70,7 @@ class Kernel:
         self.started = False
         self.vsyscall: VsyscallPage | None = None
         self.hugetlbfs: HugetlbFs | None = None
-        self.tables = PageTables(self.image)
+        self.tables = self.release.tables(self.image)
         self.bootmem = self.release.bootmem(self.image)
         self.layout = self.release.layout(self.image, self.bootmem)
         self.allocator = self.layout.allocator
@@ -143,14 +141,7 @@ class Kernel:
         self.release.mem_init(self)
         if not self.config.smp:
             self.paging.zap_low_mappings()
-        memmap, gfp = self.allocator.memmap, self.image.constants.gfp.kernel
-        self.page_tables = PageTableAllocator(
-            self.image,
-            self.tables,
-            SWAPPER_PG_DIR,
-            lambda purpose: self.allocator.get_free_page(gfp, purpose),
-            lambda vaddr: self.allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
-        )
+        self.page_tables = self.release.page_tables(self)
 
     def _zap_low_mappings(self) -> None:
         """An SMP kernel zaps the low mappings when its other CPUs are up; no others start here by

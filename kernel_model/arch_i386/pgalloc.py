@@ -5,7 +5,9 @@ Models linux-2.4.22 ``include/asm-i386/pgalloc.h`` and the offset macros of ``pg
 (book 3.3-3.5). In RAM: the tables themselves; freed ones are kept on quicklists, chained
 through their first word, with heads and ``pgtable_cache_sz`` in ``boot_cpu_data``.
 
-Pointers to entries are physical addresses; one class serves two levels and three.
+Pointers to entries are physical addresses; one class serves two levels and three. Where page
+tables may lie in high memory, pointers to PTEs are what maps them
+(:mod:`kernel_model.arch_i386.linux_2_6.highpte`).
 """
 
 from collections.abc import Callable
@@ -46,6 +48,10 @@ class PageTables:
         self._pgdir_shift, self._pmd_shift = self.shape.pgdir_shift, self.shape.pmd_shift
         self._folded = self.shape.folded
         self._last_pmd, self._last_pte = self.shape.ptrs_per_pmd - 1, self.shape.ptrs_per_pte - 1
+
+    def ptep_to_paddr(self, ptep: int) -> int:
+        """The physical address of the PTE that a pointer leads to."""
+        return ptep
 
     def entry(self, paddr: int) -> int:
         """``*pte``, ``*pmd`` or ``*pgd``: the entry at ``paddr``."""
@@ -220,13 +226,25 @@ class PageTableAllocator:
 
     def pte_alloc(self, pmdp: int, vaddr: int) -> int:
         """The PTE for ``vaddr``, in a new page table if need be. 0 when memory is out."""
+        return self._pte_alloc(pmdp, vaddr, self._pte_alloc_one)
+
+    def pte_alloc_kernel(self, pmdp: int, vaddr: int) -> int:
+        """The same for an address of the kernel's own."""
+        return self.pte_alloc(pmdp, vaddr)
+
+    def _pte_alloc(self, pmdp: int, vaddr: int, pte_alloc_one: Callable[[], int]) -> int:
         if pmd_none(self.tables.entry(pmdp)):
-            table = self._pop("pte_quick") or self._new_table("page table")
+            table = pte_alloc_one()
             if not table:
                 return 0
             # pmd_populate() gives kernel addresses the user bit too: the PTEs below protect them.
-            self.tables.set_pmd(pmdp, virt_to_phys(table) | PAGE_TABLE)
+            self.tables.set_pmd(pmdp, table | PAGE_TABLE)
         return self.tables.pte_offset(pmdp, vaddr)
+
+    def _pte_alloc_one(self) -> int:
+        """An empty page table by its physical address; 0 when memory is out."""
+        table = self._pop("pte_quick") or self._new_table("page table")
+        return virt_to_phys(table) if table else 0
 
     def pte_free(self, pmdp: int) -> None:
         """Take the page table away from ``*pmdp`` and keep it on the quicklist."""

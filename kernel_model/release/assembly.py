@@ -16,6 +16,7 @@ from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.init import MemInit, PagingInit
 from kernel_model.arch_i386.layout import Layout
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
+from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
 from kernel_model.exec import Exec
 from kernel_model.file_memory import FileMemory
 from kernel_model.fork import Fork
@@ -51,6 +52,14 @@ class Release(ABC):
     """The steps of the boot that this kernel does not have."""
 
     # -- memory ----------------------------------------------------------------------------------
+
+    def tables(self, image: KernelImage) -> PageTables:
+        """How entries of page tables are reached."""
+        return PageTables(image)
+
+    @abstractmethod
+    def page_tables(self, kernel: "Kernel") -> PageTableAllocator:
+        """Where page tables come from."""
 
     def startup(self, kernel: "Kernel") -> None:
         """What RAM holds when the first instruction of C runs: provisional page tables."""

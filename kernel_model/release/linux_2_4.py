@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
+from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
+from kernel_model.arch_i386.pgalloc import PageTableAllocator
 from kernel_model.caches import proc_caches_init
 from kernel_model.fs.file_table import Files
-from kernel_model.image import KernelImage
+from kernel_model.image import SWAPPER_PG_DIR, KernelImage
 from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import Filemap, FilePages, PageCache
@@ -44,6 +46,17 @@ class Linux24(Release):
 
     def highmem(self, kernel: "Kernel") -> DirectMapping:
         return direct_or_high(kernel.image, kernel.allocator.memmap, kernel.tables, kernel.tlb)
+
+    def page_tables(self, kernel: "Kernel") -> PageTableAllocator:
+        allocator, gfp = kernel.allocator, kernel.image.constants.gfp.kernel
+        memmap = allocator.memmap
+        return PageTableAllocator(
+            kernel.image,
+            kernel.tables,
+            SWAPPER_PG_DIR,
+            lambda purpose: allocator.get_free_page(gfp, purpose),
+            lambda vaddr: allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
+        )
 
     def finish_zones(self, kernel: "Kernel") -> None:
         """Zones are complete when ``paging_init()`` is."""

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.layout import Layout
 from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
+from kernel_model.arch_i386.linux_2_6.highpte import page_tables
 from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
 from kernel_model.arch_i386.linux_2_6.layout import NodeMemory26, UniformMemory26
+from kernel_model.arch_i386.linux_2_6.pgalloc import PageTableAllocator26
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
+from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
 from kernel_model.caches import proc_caches_init
 from kernel_model.file_memory import FileMemory
 from kernel_model.fs.hugetlbfs import HugetlbFs
@@ -75,6 +78,12 @@ class Linux26(Linux24):
     def highmem(self, kernel: "Kernel") -> DirectMapping:
         memmap = cast(MemMap26, kernel.allocator.memmap)  # what layout() made
         return direct_or_high(kernel.image, memmap, kernel.tables, kernel.tlb)
+
+    def tables(self, image: KernelImage) -> PageTables:
+        return page_tables(image)
+
+    def page_tables(self, kernel: "Kernel") -> PageTableAllocator:
+        return PageTableAllocator26(kernel.image, kernel.tables, kernel.allocator)
 
     def paging(self, kernel: "Kernel") -> PagingInit26:
         return PagingInit26(kernel.image, kernel.bootmem, kernel.tables, kernel.tlb, kernel.layout)
@@ -165,7 +174,7 @@ class Linux26(Linux24):
     def _reverse_map(self, kernel: "Kernel") -> ReverseMap:
         image, memmap = kernel.image, kernel.allocator.memmap
         if kernel.config.rmap == "pte_chain":
-            return PteChains(image, memmap, kernel.slab)
+            return PteChains(image, memmap, kernel.slab, kernel.tables)
 
         def anon_vma_prepare(vma: int) -> int:
             return cast(AddressSpaces, kernel.spaces).anon_vmas.anon_vma_prepare(vma)

@@ -48,6 +48,18 @@ CONFIGS = {
     "2.6 chains": KernelConfig(release="2.6", rmap="pte_chain", ram=32 * MIB, swap_pages=256),
     "2.6 highmem": KernelConfig(release="2.6", swap_pages=256, highmem=Highmem.GB4, **_HIGH),
     "2.6 PAE": KernelConfig(release="2.6", swap_pages=256, highmem=Highmem.GB64, **_HIGH),
+    "2.6 highpte": KernelConfig(
+        release="2.6", swap_pages=256, highmem=Highmem.GB64, highpte=True, **_HIGH
+    ),
+    "2.6 chains, highpte": KernelConfig(
+        release="2.6",
+        rmap="pte_chain",
+        swap_pages=256,
+        highmem=Highmem.GB4,
+        highpte=True,
+        debug_highmem=True,
+        **_HIGH,
+    ),
 }
 
 

@@ -59,13 +59,19 @@ MACHINES_2_6 = {
         ram=64 * MIB,
         highmem=Highmem.GB4,
         highmem_pages=6 << 8,
+        highpte=True,
         swap_pages=300,
     ),
     "PAE, highmem": KernelConfig(
-        release="2.6", ram=64 * MIB, highmem=Highmem.GB64, highmem_pages=6 << 8, swap_pages=300
+        release="2.6",
+        ram=64 * MIB,
+        highmem=Highmem.GB64,
+        highmem_pages=6 << 8,
+        highpte=True,
+        swap_pages=300,
     ),
 }
-"""The same machines, one of them with chains of PTEs."""
+"""The same machines, one of them with chains of PTEs; page tables in high memory if there is."""
 SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR"}
 
 

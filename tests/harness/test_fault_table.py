@@ -330,7 +330,9 @@ CONFIGS = {
     "PAE": KernelConfig(ram=72 * MIB, highmem=Highmem.GB64, highmem_pages=2048),
     "2.6": KernelConfig(release="2.6", ram=32 * MIB),
     "2.6 chains": KernelConfig(release="2.6", rmap="pte_chain", ram=32 * MIB),
-    "2.6 PAE": KernelConfig(release="2.6", ram=72 * MIB, highmem=Highmem.GB64, highmem_pages=2048),
+    "2.6 highpte": KernelConfig(
+        release="2.6", ram=72 * MIB, highmem=Highmem.GB64, highmem_pages=2048, highpte=True
+    ),
 }
 
 

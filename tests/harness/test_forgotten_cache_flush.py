@@ -122,17 +122,17 @@ class CachedStage(Stage):
     def move_and_fail(self) -> None:
         """The second of two pages moves to where no page table can be had for the first."""
         memory = self.kernel.memory
-        real, asked = memory.tables.pte_alloc, []
+        real, asked = memory.tables.pte_alloc_map, []
 
         def pte_alloc(mm: int, pgd: int, vaddr: int) -> int:
             asked.append(vaddr)
             return 0 if len(asked) == 2 else real(mm, pgd, vaddr)
 
-        memory.tables.pte_alloc = pte_alloc  # type: ignore[method-assign]
+        memory.tables.pte_alloc_map = pte_alloc  # type: ignore[method-assign]
         try:
             assert memory.move_page_tables(self.mm, ELSEWHERE, AT, 2 * PAGE) == -1
         finally:
-            memory.tables.pte_alloc = real  # type: ignore[method-assign]
+            memory.tables.pte_alloc_map = real  # type: ignore[method-assign]
         self.read()
 
     def two_written(self) -> None:
@@ -217,7 +217,7 @@ ROWS = [
         needless=True,
     ),
     Row(("mm/memory/fault.py _do_anonymous_page flush_page_to_ram",), S.nothing, S.written),
-    Row(("mm/memory/fault.py _do_wp_page flush_page_to_ram",), S.shared_with_child, S.write),
+    Row(("mm/memory/fault.py _break_cow flush_page_to_ram",), S.shared_with_child, S.write),
     Row(("mm/memory/fault.py _establish flush_cache_page",), S.shared_with_child, S.write),
     Row(("mm/memory/fault.py _about_to_be_seen flush_icache_page",), S.opened, S.read_file_page),
     Row(

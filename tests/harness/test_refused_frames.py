@@ -285,8 +285,8 @@ def test_other_builds_leave_nothing_either(build: str) -> None:
 def a_move_is_not_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     real = EntryChanger._move_one_page
 
-    def move(self: Any, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
-        return to < source or real(self, mm, pgd, source, src_pte, to)
+    def move(self: Any, mm: int, pgd: int, source: int, to: int) -> bool:
+        return to < source or real(self, mm, pgd, source, to)
 
     monkeypatch.setattr(EntryChanger, "_move_one_page", move)
 

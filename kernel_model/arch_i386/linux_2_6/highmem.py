@@ -11,13 +11,14 @@ has no word for an address any more; PG_highmem says that a frame has none of it
 from collections.abc import Iterator
 from typing import Final
 
-from kernel_model.arch_i386.highmem import DirectMapping, HighMemory
+from kernel_model.arch_i386.highmem import DirectMapping, HighMemory, KmType, KmType26
 from kernel_model.arch_i386.page import PAGE_SHIFT, phys_to_virt
 from kernel_model.arch_i386.pgalloc import PageTables
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.config import Highmem
 from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
+from kernel_model.linux_2_6.preempt import Preemption
 from kernel_model.lists import Lists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
 from kernel_model.structs.linux_2_6.statics import PA_HASH_ORDER, PAGE_ADDRESS_MAP
@@ -98,7 +99,17 @@ class HighMemory26(HighMemory):
 
     def __init__(self, image: KernelImage, memmap: MemMap26, tables: PageTables, tlb: Tlb) -> None:
         super().__init__(image, memmap, tables, tlb, PageAddressTable(image, memmap))
+        self._preemption = Preemption(image)
         self._pg_highmem = image.constants.page_flags.highmem
+
+    def kmap_atomic(self, page: int, kind: KmType | KmType26) -> int:
+        # For low frames, too: the page-fault handler and whoever may sleep go by the count.
+        self._preemption.inc_preempt_count()
+        return super().kmap_atomic(page, kind)
+
+    def kunmap_atomic(self, kvaddr: int, kind: KmType | KmType26) -> None:
+        super().kunmap_atomic(kvaddr, kind)
+        self._preemption.dec_preempt_count()
 
     def is_low(self, page: int) -> bool:
         return not self._memmap.test(page, self._pg_highmem)

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, phys_to_virt
 from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.image import KernelImage
+from kernel_model.linux_2_6.preempt import Preemption
 from kernel_model.mm.gfp import PF_MEMALLOC, PF_MEMDIE
 from kernel_model.mm.linux_2_6.buddy import NOBODY, Buddy26
 from kernel_model.mm.linux_2_6.lru import ZoneLru
@@ -92,6 +93,7 @@ class PageAllocator26(PageAllocator):
         super().__init__(image, memmap, ZoneLru(image, memmap, self._zone_of))
         self.pressure = NothingToReclaim()
         self.page_state = PageState(image)
+        self._preemption = Preemption(image)
         self.realtime = False
         """``rt_task(current)``: the process has a real-time priority."""
         self._zones: dict[int, Buddy26] = {}
@@ -129,6 +131,8 @@ class PageAllocator26(PageAllocator):
         if not zones:
             return 0
         wait = bool(gfp_mask & self._gfp.wait)
+        if wait:
+            self._preemption.might_sleep("alloc_pages()")
         request = Request(
             zones,
             gfp_mask,

@@ -56,31 +56,33 @@ class EntryChanger:
         """Move the entries of ``length`` bytes. 0, or -1: no memory, and all is where it was."""
         pgd, distance = self._tables.pgd(mm), new_addr - old_addr
         self._tlb.caches.flush_cache_range(pgd, old_addr, old_addr + length)
-        entries = list(self._tables.ptes(pgd, old_addr, old_addr + length))
+        vaddrs = [vaddr for vaddr, _ in self._tables.ptes(pgd, old_addr, old_addr + length)]
         if self.HIGHEST_FIRST:
-            entries.reverse()
-        for moved, (vaddr, src_pte) in enumerate(entries):
-            if not self._move_one_page(mm, pgd, vaddr, src_pte, vaddr + distance):
+            vaddrs.reverse()
+        for moved, vaddr in enumerate(vaddrs):
+            if not self._move_one_page(mm, pgd, vaddr, vaddr + distance):
                 # Nobody has run since they were moved there; but this function does not know that.
                 self._tlb.caches.flush_cache_range(pgd, new_addr, new_addr + length)
-                for vaddr, _ in reversed(entries[:moved]):
-                    back = self._tables.pte_offset(pgd, vaddr + distance)
-                    self._move_one_page(mm, pgd, vaddr + distance, back, vaddr)
+                for back in reversed(vaddrs[:moved]):
+                    self._move_one_page(mm, pgd, back + distance, back)
                 self._zap_page_range(mm, new_addr, length)
                 return -1
         self._all_moved(pgd, old_addr, old_addr + length)
         return 0
 
-    def _move_one_page(self, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
+    def _move_one_page(self, mm: int, pgd: int, source: int, to: int) -> bool:
         """False: there is no page table for ``to`` and no memory for one."""
-        dst_pte = self._tables.pte_alloc(mm, pgd, to)
+        dst_pte = self._tables.pte_alloc_map(mm, pgd, to)
         if not dst_pte:
             return False
+        src_pte = self._tables.pte_offset_map_nested(pgd, source)
         pte = self._entries.ptep_get_and_clear(src_pte)
         if pte_present(pte):
             self._events.page_moved(pgd, source, to)
         self._entries.set_pte(dst_pte, pte)
         self._one_moved(pgd, source, src_pte, dst_pte, pte)
+        self._tables.pte_unmap_nested(src_pte)
+        self._tables.pte_unmap(dst_pte)
         return True
 
     # -- what releases do in their own way -----------------------------------------------------

@@ -9,7 +9,7 @@ What can fail: no memory for a page table; what was shared so far stays, for ``e
 the child to take away.
 """
 
-from kernel_model.arch_i386.page import PAGE_OFFSET
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT
 from kernel_model.arch_i386.pgtable import (
     PAGE_ACCESSED,
     PAGE_DIRTY,
@@ -55,40 +55,50 @@ class PageCopier:
 
         The caller flushes the TLB of ``src``: entries of it have lost their write permission.
         """
-        words, tables, entries = self._words, self._tables, self._tables.tables
-        get_page = self._allocator.get_page
-        at = vma - PAGE_OFFSET >> 2
+        words, at = self._words, vma - PAGE_OFFSET >> 2
         start, end = words[at + self._vm_start], words[at + self._vm_end]
         flags = words[at + self._vm_flags]
+        tables, src_pgd = self._tables, self._tables.pgd(src)
+        for first, table_end in tables.spans(src_pgd, start, end):
+            vaddr = first
+            while vaddr < table_end:
+                ptep = tables.pte_alloc_map(dst, tables.pgd(dst), vaddr)
+                if not ptep:
+                    return -1
+                vaddr = self._copy_ptes(dst, src, flags, vaddr, table_end, ptep)
+                tables.pte_unmap(ptep)
+                if vaddr < table_end and not self._rmap.reserve():
+                    return -1
+        return 0
+
+    def _copy_ptes(self, dst: int, src: int, flags: int, start: int, end: int, ptep: int) -> int:
+        """Copy what one page table of ``src`` has; ``ptep`` is the first PTE of ``dst``.
+
+        Returns how far it came: where the reverse map needs memory that only a caller can wait for,
+        or ``end``.
+        """
+        words, tables, entries = self._words, self._tables, self._tables.tables
+        get_page = self._allocator.get_page
         dst_pgd, src_pgd = tables.pgd(dst), tables.pgd(src)
-        rss, shift = (dst - PAGE_OFFSET >> 2) + self._rss, tables.shape.pmd_shift
-        rights = user_rights(flags)
+        rss, rights = (dst - PAGE_OFFSET >> 2) + self._rss, user_rights(flags)
         # The child has not used the page yet; of a shared one, the parent's dirt is the parent's.
         not_inherited = ~(PAGE_ACCESSED | (PAGE_DIRTY if flags & VM_SHARED else 0))
         write_protect = flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
-        table, distance = -1, 0
         memmap, mapped, max_mapnr = self._memmap, self._events.page_mapped, self._statics.max_mapnr
-        reserve, duplicate = self._rmap.reserve, self._rmap.duplicate
-        for vaddr, src_pte in tables.ptes(src_pgd, start, end):
-            if vaddr >> shift != table:
-                table = vaddr >> shift
-                dst_pte = tables.pte_alloc(dst, dst_pgd, vaddr)
-                if not dst_pte:
-                    return -1
-                distance = dst_pte - src_pte
+        duplicate, ready = self._rmap.duplicate, self._rmap.ready
+        width = tables.shape.entry_bytes
+        for vaddr, src_pte in tables.ptes_nested(src_pgd, start, end):
+            dst_pte = ptep + (vaddr - start >> PAGE_SHIFT) * width
             pte = entries.entry(src_pte)
-            if not pte:
-                # A clean page of a file, dropped when the page table was allocated.
-                continue
             if not pte_present(pte):
                 self._copy_absent(dst, src, pte)
-                entries.set_pte(src_pte + distance, pte)
+                entries.set_pte(dst_pte, pte)
                 continue
             pfn = pte_pfn(pte)
             # A device's frame, or a reserved one, has no users to count.
             counted = pfn < max_mapnr and not memmap.reserved(page := memmap.page(pfn))
-            if counted and not reserve():
-                return -1
+            if counted and not ready():
+                return vaddr
             mapped(dst_pgd, vaddr, pfn, rights)
             if counted:
                 if write_protect and pte & PAGE_RW:
@@ -98,9 +108,9 @@ class PageCopier:
                 pte &= not_inherited
                 get_page(page)
                 words[rss] += 1
-                duplicate(dst, page, src_pte + distance)
-            entries.set_pte(src_pte + distance, pte)
-        return 0
+                duplicate(dst, page, dst_pte)
+            entries.set_pte(dst_pte, pte)
+        return end
 
     def _copy_absent(self, dst: int, src: int, pte: int) -> None:
         """The child, too, means the slot that the entry holds."""

@@ -7,7 +7,8 @@ RAM: PTEs, ``mm->rss``, frames and their counts, swap slots. The steps are those
 it does in its own way stands in :mod:`kernel_model.mm.memory.linux_2_6.fault`.
 
 What can fail: no memory, and pages that their file does not have: see :class:`Fault`. Whatever
-comes of it, nothing is left half done.
+comes of it, nothing is left half done. A function that is given a pointer to a PTE gives it back
+(``pte_unmap()``), and does so before anything that may sleep.
 """
 
 import enum
@@ -102,18 +103,20 @@ class FaultHandler:
     def handle_mm_fault(self, mm: int, vma: int, address: int, write_access: bool) -> Fault:
         """Bring in the page at ``address``, which ``vma`` says may be accessed so."""
         pgd = self._tables.pgd(mm)
-        ptep = self._tables.pte_alloc(mm, pgd, address)
+        ptep = self._tables.pte_alloc_map(mm, pgd, address)
         if not ptep:
             return Fault.OOM
         vaddr, pte = address & PAGE_MASK, self._entries.entry(ptep)
-        if not pte:
-            return self._do_no_page(mm, pgd, vma, vaddr, ptep, write_access)
         if not pte_present(pte):
-            return self._do_absent_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
+            self._tables.pte_unmap(ptep)
+            if not pte:
+                return self._do_no_page(mm, pgd, vma, vaddr, write_access)
+            return self._do_absent_page(mm, pgd, vma, vaddr, pte, write_access)
         if write_access and not pte & PAGE_RW:
             return self._do_wp_page(mm, pgd, vma, vaddr, ptep, pte)
         self.counts[Cause.SPURIOUS] += 1
         self._set_access_flags(pgd, vaddr, ptep, pte, write_access)
+        self._tables.pte_unmap(ptep)
         return Fault.MINOR
 
     # -- what releases do in their own way -----------------------------------------------------
@@ -129,10 +132,10 @@ class FaultHandler:
         self._tlb.flush_tlb_page(pgd, vaddr)
 
     def _do_absent_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, pte: int, write_access: bool
     ) -> Fault:
         """The entry says where the page is: in a swap slot."""
-        return self._do_swap_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
+        return self._do_swap_page(mm, pgd, vma, vaddr, pte, write_access)
 
     def _nopage(self, nopage: int, vma: int, vaddr: int) -> tuple[int, Fault]:
         """The page from whoever provides for the VMA, and how much work it was."""
@@ -161,11 +164,12 @@ class FaultHandler:
         self._lru.add(page)
 
     def _swapped_in(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
-    ) -> bool:
-        """A page has come back read-only; a program that wants to write comes again. False: no
-        memory to let it write now."""
-        return True
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, fault: Fault, write_access: bool
+    ) -> Fault:
+        """A page has come back read-only, which was ``fault`` so far; a program that wants to write
+        comes again."""
+        self._tables.pte_unmap(ptep)
+        return fault
 
     # -- the page comes ------------------------------------------------------------------------
 
@@ -175,9 +179,16 @@ class FaultHandler:
         self._entries.set_pte(ptep, pte)
         self._tlb.update_mmu_cache(vaddr, pte)
 
-    def _do_no_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
-    ) -> Fault:
+    def _map_own(self, mm: int, pgd: int, vma: int, vaddr: int, page: int, pte: int) -> None:
+        """A new frame of the process's own becomes present."""
+        flags = self._words[(vma - PAGE_OFFSET >> 2) + self._vm_flags]
+        ptep = self._tables.pte_offset_map(pgd, vaddr)
+        self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
+        self._map(pgd, vaddr, ptep, pte, flags, own=True)
+        self._rmap.add_anon(page, vma, vaddr, ptep)
+        self._tables.pte_unmap(ptep)
+
+    def _do_no_page(self, mm: int, pgd: int, vma: int, vaddr: int, write_access: bool) -> Fault:
         """The first touch of a page: from whoever provides for the VMA, or anonymous."""
         at = vma - PAGE_OFFSET >> 2
         words = self._words
@@ -187,7 +198,7 @@ class FaultHandler:
         if not self._rmap.reserve():
             return Fault.OOM
         if not nopage:
-            return self._do_anonymous_page(mm, pgd, vma, vaddr, ptep, write_access)
+            return self._do_anonymous_page(mm, pgd, vma, vaddr, write_access)
         page, fault = self._nopage(nopage, vma, vaddr)
         if page == NOPAGE_SIGBUS:
             return Fault.SIGBUS
@@ -203,11 +214,13 @@ class FaultHandler:
         pte = mk_pte(self._memmap.pfn(page), prot)
         if write_access:
             pte = self._mkwrite(pte, flags)
+        ptep = self._tables.pte_offset_map(pgd, vaddr)
         self._map(pgd, vaddr, ptep, pte, flags, own=own)
         if own:
             self._rmap.add_anon(page, vma, vaddr, ptep)
         else:
             self._rmap.add_file(page, ptep)
+        self._tables.pte_unmap(ptep)
         return fault
 
     def _early_copy(self, vma: int, page: int) -> int:
@@ -219,30 +232,30 @@ class FaultHandler:
         return copy
 
     def _do_anonymous_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, write_access: bool
     ) -> Fault:
         """The zero page for who reads, a cleared frame for who writes."""
         at = vma - PAGE_OFFSET >> 2
         flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
         if not write_access:
             self.counts[Cause.ZERO_PAGE] += 1
+            ptep = self._tables.pte_offset_map(pgd, vaddr)
             self._map(pgd, vaddr, ptep, mk_pte(ZERO_PFN, prot) & ~PAGE_RW, flags, own=False)
+            self._tables.pte_unmap(ptep)
             return Fault.MINOR
         page = self._zeroed_page() if self._rmap.prepare(vma) else 0
         if not page:
             return Fault.OOM
         self.counts[Cause.ANONYMOUS] += 1
-        self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         self._tlb.caches.flush_page_to_ram(page)
-        pte = self._mkwrite(mk_pte(self._memmap.pfn(page), prot), flags)
         self._enter_lru(page)
         self._memmap.set_bit(page, PG_REFERENCED)
-        self._map(pgd, vaddr, ptep, pte, flags, own=True)
-        self._rmap.add_anon(page, vma, vaddr, ptep)
+        pte = self._mkwrite(mk_pte(self._memmap.pfn(page), prot), flags)
+        self._map_own(mm, pgd, vma, vaddr, page, pte)
         return Fault.MINOR
 
     def _do_swap_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, pte: int, write_access: bool
     ) -> Fault:
         """A page comes back; one that is only read keeps its slot, to be dropped again cheaply."""
         entry = self._swap.areas.ptes.pte_to_swp_entry(pte)
@@ -267,11 +280,11 @@ class FaultHandler:
             pte = self._mkwrite(pte, flags)
         memmap.clear_bit(page, PG_LOCKED)
         self._about_to_be_seen(page)
+        ptep = self._tables.pte_offset_map(pgd, vaddr)
         self._map(pgd, vaddr, ptep, pte, flags, own=own)
         self._rmap.add_anon(page, vma, vaddr, ptep)
-        if not self._swapped_in(mm, pgd, vma, vaddr, ptep, write_access and not own):
-            return Fault.OOM
-        return Fault.MINOR if cached else Fault.MAJOR
+        fault = Fault.MINOR if cached else Fault.MAJOR
+        return self._swapped_in(mm, pgd, vma, vaddr, ptep, fault, write_access and not own)
 
     def _about_to_be_seen(self, page: int) -> None:
         """A frame that somebody filled through another address goes to a process."""
@@ -285,16 +298,21 @@ class FaultHandler:
         """
         pgd, at = self._tables.pgd(mm), vma - PAGE_OFFSET >> 2
         ready = self._rmap.reserve() and self._rmap.prepare(vma)
-        ptep = self._tables.pte_alloc(mm, pgd, vaddr) if ready else 0
-        if not ptep or self._entries.entry(ptep):
+        ptep = self._tables.pte_alloc_map(mm, pgd, vaddr) if ready else 0
+        if not ptep:
             self._allocator.put_page(page)
-            return 0 if ptep else -ENOMEM
+            return -ENOMEM
+        if self._entries.entry(ptep):
+            self._tables.pte_unmap(ptep)
+            self._allocator.put_page(page)
+            return 0
         self._enter_lru(page)
         self._tlb.caches.flush_dcache_page(page)
         self._tlb.caches.flush_page_to_ram(page)
         pte = mk_pte(self._memmap.pfn(page), PAGE_COPY) | PAGE_RW | PAGE_DIRTY
         self._map(pgd, vaddr, ptep, pte, self._words[at + self._vm_flags], own=True)
         self._rmap.add_anon(page, vma, vaddr, ptep)
+        self._tables.pte_unmap(ptep)
         self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         return 0
 
@@ -302,19 +320,40 @@ class FaultHandler:
 
     def _do_wp_page(self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int) -> Fault:
         """A write to a read-only page: it becomes writable if nobody shares it, else a copy."""
-        memmap, at = self._memmap, vma - PAGE_OFFSET >> 2
-        flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
+        memmap = self._memmap
+        flags = self._words[(vma - PAGE_OFFSET >> 2) + self._vm_flags]
         if pte_pfn(pte) >= self._statics.max_mapnr:
+            self._tables.pte_unmap(ptep)
             self._printk(f"do_wp_page: bogus page at address {vaddr:08x} (page {pte >> 12:#x})\n")
             return Fault.OOM
         old = memmap.page(pte_pfn(pte))
         if self._reusable(old):
             self.counts[Cause.COW_REUSE] += 1
             self._establish(pgd, vaddr, ptep, self._mkwrite(pte | PAGE_ACCESSED, flags), flags)
+            self._tables.pte_unmap(ptep)
             return Fault.MINOR
+        self._tables.pte_unmap(ptep)
+        if not memmap.reserved(old):
+            self._allocator.get_page(old)
         new = self._private_copy(old) if self._rmap.prepare(vma) else 0
-        if not new:
-            return Fault.OOM
+        if new:
+            ptep = self._tables.pte_offset_map(pgd, vaddr)
+            # Reclaim, if the copy needed it, may have taken the old page away from here.
+            if self._entries.entry(ptep) == pte:
+                self._break_cow(mm, pgd, vma, vaddr, ptep, old, new)
+                self._allocator.put_page(old)
+            else:
+                self._allocator.put_page(new)
+            self._tables.pte_unmap(ptep)
+        self._allocator.put_page(old)
+        return Fault.MINOR if new else Fault.OOM
+
+    def _break_cow(
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, old: int, new: int
+    ) -> None:
+        """The process's own copy takes the place of the page that it shared."""
+        at, memmap = vma - PAGE_OFFSET >> 2, self._memmap
+        flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
         self.counts[Cause.COW_COPY] += 1
         if memmap.reserved(old):
             self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
@@ -325,8 +364,6 @@ class FaultHandler:
         self._establish(pgd, vaddr, ptep, copied, flags)
         self._enter_lru(new)
         self._rmap.add_anon(new, vma, vaddr, ptep)
-        self._allocator.put_page(old)
-        return Fault.MINOR
 
     def _reusable(self, page: int) -> bool:
         """Whether the process has the frame for itself. A locked frame is not waited for."""

@@ -57,8 +57,7 @@ class PageFollower:
 
         To be written to, the page must be writable and have been written to.
         """
-        ptep = self._tables.pte_offset(self._tables.pgd(mm), address)
-        pte = self._tables.tables.entry(ptep) if ptep else 0
+        pte = self._tables.pte(self._tables.pgd(mm), address)
         if not pte_present(pte) or (write and pte & _WRITTEN != _WRITTEN):
             return 0
         return self._memmap.page(pte_pfn(pte)) if pte_pfn(pte) < self._statics.max_mapnr else 0

@@ -57,7 +57,7 @@ class PageMapper:
         self._tlb.caches.flush_cache_range(pgd, start, end)
         error = 0
         for vaddr, pfn in zip(range(start, end, PAGE_SIZE), frames, strict=True):
-            ptep = self._tables.pte_alloc(mm, pgd, vaddr)
+            ptep = self._tables.pte_alloc_map(mm, pgd, vaddr)
             if not ptep:
                 error = -ENOMEM
                 break
@@ -67,6 +67,7 @@ class PageMapper:
                 rights = Rights(write=bool(prot & PAGE_RW), user=True)
                 self._events.page_mapped(pgd, vaddr, pfn, rights)
                 entries.set_pte(ptep, mk_pte(pfn, prot))
+            self._tables.pte_unmap(ptep)
         # An i386 would do without: nothing was present here before, and it caches only what is.
         self._tlb.flush_tlb_range(pgd, start, end)
         return error

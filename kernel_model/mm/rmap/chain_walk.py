@@ -49,9 +49,11 @@ class ChainWalk:
         memmap = self._memmap
         referenced = int(memmap.test(page, self._referenced))
         memmap.clear_bit(page, self._referenced)
-        for ptep in self._chains.ptes(page):
-            mm, vaddr = self._chains.owner(ptep)
+        for paddr in self._chains.ptes(page):
+            mm, vaddr = self._chains.owner(paddr)
+            ptep = self._ptes.rmap_ptep_map(paddr)
             referenced += self._ptes.clear_flush_young(mm, vaddr, ptep)
+            self._ptes.pte_unmap(ptep)
         self._chains.collapse(page)
         return referenced
 
@@ -60,13 +62,15 @@ class ChainWalk:
         if memmap.reserved(page) or not memmap.test(page, self._locked):
             pfn = memmap.pfn(page)
             raise KernelBug("rmap.c", 0, f"frame {pfn:#x} is reserved or not locked, and unmapped")
-        for ptep in list(self._chains.ptes(page)):
-            mm, vaddr = self._chains.owner(ptep)
+        for paddr in list(self._chains.ptes(page)):
+            mm, vaddr = self._chains.owner(paddr)
             vma = self._find_vma(mm, vaddr)
             # A VMA that is being moved has its pages at an address that is nobody's.
             if not vma or self._pages.span(vma)[0] > vaddr:
                 return SwapResult.FAIL
             if self._pages.vm_flags(vma) & (VM_LOCKED | VM_RESERVED):
                 return SwapResult.FAIL
+            ptep = self._ptes.rmap_ptep_map(paddr)
             self._ptes.unmap(page, vma, vaddr, ptep)
+            self._ptes.pte_unmap(ptep)
         return SwapResult.AGAIN if self._chains.mapped(page) else SwapResult.SUCCESS

@@ -3,8 +3,8 @@
 
 Models ``include/linux/rmap.h`` of linux-2.6.11 (book 3.10). Whoever changes a PTE tells a
 :class:`ReverseMap`; whoever wants a frame back asks a :class:`ReverseWalk`. A page is a
-``struct page *``, a ``vma`` and an ``mm`` are kernel virtual addresses, a ``ptep`` is the physical
-address of a PTE.
+``struct page *``, a ``vma`` and an ``mm`` are kernel virtual addresses, a ``ptep`` is a pointer to
+a PTE as :class:`~kernel_model.mm.memory.tables.UserTables` gives them.
 """
 
 import enum
@@ -35,6 +35,9 @@ class ReverseMap(Protocol):
     def reserve(self) -> bool:
         """Before any PTE is added: take the memory that this may need. False: there is none."""
 
+    def ready(self) -> bool:
+        """:meth:`reserve` for who cannot wait for memory."""
+
     def add_anon(self, page: int, vma: int, vaddr: int, ptep: int) -> None:
         """An anonymous frame is mapped at ``vaddr`` now (``page_add_anon_rmap()``)."""
 
@@ -50,8 +53,8 @@ class ReverseMap(Protocol):
     def moved(self, page: int, source: int, to: int) -> None:
         """The PTE of a frame stands at ``to`` now, not at ``source``."""
 
-    def table_made(self, mm: int, vaddr: int, ptep: int) -> None:
-        """A page table was made, in which the PTE of ``vaddr`` is at ``ptep``."""
+    def table_made(self, mm: int, vaddr: int, paddr: int) -> None:
+        """A page table was made, in which the PTE of ``vaddr`` is at a physical address."""
 
     def table_freed(self, table: int) -> None:
         """The page table at this physical address maps nothing, and is about to be freed."""

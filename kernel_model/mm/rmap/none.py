@@ -14,6 +14,9 @@ class NoReverseMap:
     def reserve(self) -> bool:
         return True
 
+    def ready(self) -> bool:
+        return True
+
     def add_anon(self, page: int, vma: int, vaddr: int, ptep: int) -> None:
         """Nobody asks."""
 
@@ -29,7 +32,7 @@ class NoReverseMap:
     def moved(self, page: int, source: int, to: int) -> None:
         """Nobody asks."""
 
-    def table_made(self, mm: int, vaddr: int, ptep: int) -> None:
+    def table_made(self, mm: int, vaddr: int, paddr: int) -> None:
         """Nobody asks."""
 
     def table_freed(self, table: int) -> None:

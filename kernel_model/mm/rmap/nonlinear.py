@@ -44,12 +44,14 @@ class NonlinearVmas:
         return [entry - self._link for entry in self._lists.entries(mapping + self._head)]
 
     def ptes(self, mapping: int, page: int) -> Iterator[int]:
-        """The PTEs of such VMAs that name the frame, found by looking at all."""
+        """Where the PTEs of such VMAs are that name the frame, found by looking at all."""
         for vma in self.vmas(mapping):
             mm, (start, end) = self._pages.mm(vma), self._pages.span(vma)
             for vaddr in range(start, end, PAGE_SIZE):
                 if ptep := self._ptes.find(mm, vaddr, page):
-                    yield ptep
+                    paddr = self._ptes.paddr(ptep)
+                    self._ptes.pte_unmap(ptep)
+                    yield paddr
 
     # -- the scan ------------------------------------------------------------------------------
 
@@ -105,19 +107,23 @@ class NonlinearVmas:
 
     def _try_to_unmap_cluster(self, vma: int, cursor: int) -> int:
         """Unmap the pages of 32 neighbours that were not used lately. Returns how many."""
-        pages, memmap = self._pages, self._memmap
-        mm, (start, end) = pages.mm(vma), pages.span(vma)
+        mm, (start, end) = self._pages.mm(vma), self._pages.span(vma)
         cluster, unmapped = start + cursor & -CLUSTER_SIZE, 0
         for vaddr in range(max(cluster, start), min(cluster + CLUSTER_SIZE, end), PAGE_SIZE):
-            ptep = self._ptes.present(mm, vaddr)
-            if not ptep or self._ptes.frame(ptep) >= self._statics.max_mapnr:
-                continue
-            page = memmap.page(self._ptes.frame(ptep))
-            if pages.anon(page):
-                pfn = memmap.pfn(page)
-                raise KernelBug("rmap.c", 0, f"frame {pfn:#x} is anonymous, in a nonlinear VMA")
-            if memmap.reserved(page) or self._ptes.clear_flush_young(mm, vaddr, ptep):
-                continue
-            self._ptes.unmap(page, vma, vaddr, ptep)
-            unmapped += 1
+            if ptep := self._ptes.present(mm, vaddr):
+                unmapped += self._unmap_unused(vma, vaddr, ptep)
+                self._ptes.pte_unmap(ptep)
         return unmapped
+
+    def _unmap_unused(self, vma: int, vaddr: int, ptep: int) -> bool:
+        """Whether a present page was to be had, and is unmapped now."""
+        pages, memmap, pfn = self._pages, self._memmap, self._ptes.frame(ptep)
+        if pfn >= self._statics.max_mapnr:
+            return False
+        page = memmap.page(pfn)
+        if pages.anon(page):
+            raise KernelBug("rmap.c", 0, f"frame {pfn:#x} is anonymous, in a nonlinear VMA")
+        if memmap.reserved(page) or self._ptes.clear_flush_young(pages.mm(vma), vaddr, ptep):
+            return False
+        self._ptes.unmap(page, vma, vaddr, ptep)
+        return True

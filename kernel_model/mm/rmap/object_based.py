@@ -65,6 +65,9 @@ class ObjectReverseMap:
     def reserve(self) -> bool:
         return True
 
+    def ready(self) -> bool:
+        return True
+
     def add_anon(self, page: int, vma: int, vaddr: int, ptep: int) -> None:
         self._not_reserved(page)
         pages = self.pages
@@ -103,7 +106,7 @@ class ObjectReverseMap:
     def moved(self, page: int, source: int, to: int) -> None:
         """The VMA has moved, and with it all its PTEs."""
 
-    def table_made(self, mm: int, vaddr: int, ptep: int) -> None:
+    def table_made(self, mm: int, vaddr: int, paddr: int) -> None:
         """Page tables are found from the VMA."""
 
     def table_freed(self, table: int) -> None:

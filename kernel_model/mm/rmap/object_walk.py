@@ -69,7 +69,8 @@ class ObjectWalk:
             yield from self._file_vmas.overlapping(mapping + self._i_mmap, index, index)
 
     def _place(self, page: int, vma: int) -> tuple[int, int]:
-        """The address at which the VMA maps the frame, and its PTE; (0, 0): it does not."""
+        """The address at which the VMA maps the frame, and its PTE until ``pte_unmap()``; (0, 0):
+        it does not."""
         mm = self._pages.mm(vma)
         vaddr = self._pages.vma_address(page, vma) if self._pages.rss(mm) else None
         if vaddr is None:
@@ -81,7 +82,9 @@ class ObjectWalk:
         for vma in self._vmas(page):
             _, ptep = self._place(page, vma)
             if ptep:
-                yield ptep
+                paddr = self._ptes.paddr(ptep)
+                self._ptes.pte_unmap(ptep)
+                yield paddr
         if not self._pages.anon(page) and (mapping := self._mapping(page)):
             yield from self._nonlinear.ptes(mapping, page)
 
@@ -114,6 +117,7 @@ class ObjectWalk:
             vaddr, ptep = self._place(page, vma)
             if ptep:
                 used += self._ptes.clear_flush_young(pages.mm(vma), vaddr, ptep)
+                self._ptes.pte_unmap(ptep)
                 left -= 1
             if not left:
                 break
@@ -141,6 +145,11 @@ class ObjectWalk:
         vaddr, ptep = self._place(page, vma)
         if not ptep:
             return SwapResult.AGAIN
+        result = self._unless_in_use(page, vma, vaddr, ptep)
+        self._ptes.pte_unmap(ptep)
+        return result
+
+    def _unless_in_use(self, page: int, vma: int, vaddr: int, ptep: int) -> SwapResult:
         pages = self._pages
         if pages.vm_flags(vma) & (VM_LOCKED | VM_RESERVED):
             return SwapResult.FAIL

@@ -67,21 +67,31 @@ class PteUnmapper:
         self._set_page_dirty = set_page_dirty
         self._spaces = SwappedSpaces(image)
         self.pages = MappedPages(image, allocator.memmap)
+        self.rmap_ptep_map, self.pte_unmap = tables.rmap_ptep_map, tables.pte_unmap
+
+    # -- pointers to PTEs, until pte_unmap() ---------------------------------------------------
 
     def find(self, mm: int, vaddr: int, page: int) -> int:
-        """``page_check_address()``: where the PTE of ``vaddr`` is; 0: it names another frame."""
-        ptep = self._tables.pte_offset(self._tables.pgd(mm), vaddr)
-        return ptep if ptep and self.names(ptep, page) else 0
-
-    def names(self, ptep: int, page: int) -> bool:
-        """Whether a PTE is present and names the frame."""
-        pte = self._entries.entry(ptep)
-        return pte_present(pte) and pte_pfn(pte) == self._memmap.pfn(page)
+        """``page_check_address()``: the PTE of ``vaddr``; 0: it names no such frame."""
+        ptep = self.present(mm, vaddr)
+        if ptep and self.frame(ptep) != self._memmap.pfn(page):
+            self.pte_unmap(ptep)
+            return 0
+        return ptep
 
     def present(self, mm: int, vaddr: int) -> int:
-        """Where the PTE of ``vaddr`` is, if it is present; else 0."""
-        ptep = self._tables.pte_offset(self._tables.pgd(mm), vaddr)
-        return ptep if ptep and pte_present(self._entries.entry(ptep)) else 0
+        """The PTE of ``vaddr``, if it is present; else 0."""
+        ptep = self._tables.pte_offset_map(self._tables.pgd(mm), vaddr)
+        if ptep and not pte_present(self._entries.entry(ptep)):
+            self.pte_unmap(ptep)
+            return 0
+        return ptep
+
+    def paddr(self, ptep: int) -> int:
+        """Where in physical memory the PTE stands."""
+        return self._entries.ptep_to_paddr(ptep)
+
+    # -- what becomes of a PTE -----------------------------------------------------------------
 
     def frame(self, ptep: int) -> int:
         """The PFN that a PTE names."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, phys_to_virt
+from kernel_model.arch_i386.pgalloc import PageTables
 from kernel_model.arch_i386.pgtable import THREE_LEVEL, TWO_LEVEL
 from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
@@ -36,15 +37,18 @@ _FIRST_PTE: Final = 1
 class PteChains:
     """The reverse map of 2.6.0, of one machine."""
 
-    def __init__(self, image: KernelImage, memmap: MemMap, slab: ObjectCaches) -> None:
+    def __init__(
+        self, image: KernelImage, memmap: MemMap, slab: ObjectCaches, tables: PageTables
+    ) -> None:
         self._image = image
         self._words = image.ram.words
         self._memmap = memmap
         self._slab = slab
         self._pte = image.structs.page.word("pte")
         self._direct = image.constants.page_flags.direct
-        self._gfp = image.constants.gfp.kernel
-        self._highpte = image.structs.abi.highmem
+        self._gfp = image.constants.gfp
+        self._ptep_to_paddr = tables.ptep_to_paddr
+        self._physical = image.structs.abi.highmem
         self._shape = THREE_LEVEL if image.config.pae else TWO_LEVEL
         self._entry_shift = self._shape.entry_bytes.bit_length() - 1
         self.pages = MappedPages(image, memmap)
@@ -54,16 +58,17 @@ class PteChains:
     def _to_addr(self, ptep: int) -> int:
         """``ptep_to_paddr()``, a ``pte_addr_t``: with high memory the physical address, because
         page tables may lie there; else the kernel's own."""
-        return ptep if self._highpte else phys_to_virt(ptep)
+        paddr = self._ptep_to_paddr(ptep)
+        return paddr if self._physical else phys_to_virt(paddr)
 
-    def _to_ptep(self, addr: int) -> int:
-        """``rmap_ptep_map()``: where that PTE is."""
-        return addr if self._highpte else addr - PAGE_OFFSET
+    def _to_paddr(self, addr: int) -> int:
+        """Where that PTE is."""
+        return addr if self._physical else addr - PAGE_OFFSET
 
-    def owner(self, ptep: int) -> tuple[int, int]:
+    def owner(self, paddr: int) -> tuple[int, int]:
         """``ptep_to_mm()``, ``ptep_to_address()``: whose PTE it is, and of which address."""
-        memmap, at = self._memmap, self._memmap.word(self._memmap.page(ptep >> PAGE_SHIFT), 0)
-        index = (ptep & ~PAGE_MASK) >> self._entry_shift
+        memmap, at = self._memmap, self._memmap.word(self._memmap.page(paddr >> PAGE_SHIFT), 0)
+        index = (paddr & ~PAGE_MASK) >> self._entry_shift
         start = self._words[at + memmap.index_word]
         return self._words[at + memmap.mapping_word], start + index * PAGE_SIZE
 
@@ -71,18 +76,24 @@ class PteChains:
 
     def reserve(self) -> bool:
         """``pte_chain_alloc()``: let this CPU have a line for the next need."""
+        return self._have_line(self._gfp.kernel)
+
+    def ready(self) -> bool:
+        return self._have_line(self._gfp.atomic)
+
+    def _have_line(self, gfp_mask: int) -> bool:
         spare = self._image.statics.local_pte_chain
         cpu = int(self._image.current_task.processor)
         if not spare[cpu]:
-            spare[cpu] = self._alloc()
+            spare[cpu] = self._alloc(gfp_mask)
         return bool(spare[cpu])
 
     def prepare(self, vma: int) -> bool:
         return self.reserve()
 
-    def _alloc(self) -> int:
+    def _alloc(self, gfp_mask: int) -> int:
         cache = int(self._image.statics.pte_chain_cache)
-        chain = self._slab.kmem_cache_alloc(cache, self._gfp)
+        chain = self._slab.kmem_cache_alloc(cache, gfp_mask)
         if chain:
             at = chain - PAGE_OFFSET >> 2
             self._words[at : at + _FIRST_PTE + NRPTE] = memoryview(
@@ -137,10 +148,10 @@ class PteChains:
         """The PTEs that name the frame, as physical addresses."""
         pte = self._words[self._memmap.word(page, self._pte)]
         if self._memmap.test(page, self._direct):
-            yield self._to_ptep(pte)
+            yield self._to_paddr(pte)
         elif pte:
             for slot in self._slots(page):
-                yield self._to_ptep(self._words[slot])
+                yield self._to_paddr(self._words[slot])
 
     def mapcount(self, page: int) -> int:
         return sum(1 for _ in self.ptes(page))
@@ -228,7 +239,8 @@ class PteChains:
 
     def _not_there(self, page: int, ptep: int) -> None:
         pfn = self._memmap.pfn(page)
-        raise KernelBug(_FILE, 0, f"the PTE at {ptep:#x} is not among those of frame {pfn:#x}")
+        paddr = self._ptep_to_paddr(ptep)
+        raise KernelBug(_FILE, 0, f"the PTE at {paddr:#x} is not among those of frame {pfn:#x}")
 
     def moved(self, page: int, source: int, to: int) -> None:
         """The kernel removes one PTE and adds the other; here it keeps its place."""
@@ -255,9 +267,9 @@ class PteChains:
 
     # -- page tables ---------------------------------------------------------------------------
 
-    def table_made(self, mm: int, vaddr: int, ptep: int) -> None:
+    def table_made(self, mm: int, vaddr: int, paddr: int) -> None:
         """``pgtable_add_rmap()``: the frame of a page table knows whose it is."""
-        memmap, page = self._memmap, self._memmap.page(ptep >> PAGE_SHIFT)
+        memmap, page = self._memmap, self._memmap.page(paddr >> PAGE_SHIFT)
         self._words[memmap.word(page, memmap.mapping_word)] = mm
         self._words[memmap.word(page, memmap.index_word)] = vaddr & -self._shape.pmd_size
 

@@ -212,7 +212,7 @@ class VmallocRange(ABC):
         """Where the PTE of a kernel address lies, in a new page table if need be; 0: no memory."""
         pgdp = self._tables.pgd_offset(SWAPPER_PG_DIR, vaddr)
         known = self._tables.entry(pgdp)
-        ptep = self._page_tables.pte_alloc(self._tables.pmd_offset(pgdp, vaddr), vaddr)
+        ptep = self._page_tables.pte_alloc_kernel(self._tables.pmd_offset(pgdp, vaddr), vaddr)
         if ptep and not known:
             size = self._tables.shape.pgdir_size
             self._image.events.kernel_table_made(vaddr & -size, size)

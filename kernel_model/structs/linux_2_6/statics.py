@@ -66,6 +66,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("page_states", array(structs.page_state, structs.abi.nr_cpus)),
             ("nr_pagecache", INT),
             ("jiffies", ULONG),
+            ("preempt_count", array(INT, structs.abi.nr_cpus)),
             ("radix_tree_node_cachep", pointer("kmem_cache_t")),
             ("total_swapcache_pages", ULONG),
             ("pte_chain_cache", pointer("kmem_cache_t")),

@@ -122,14 +122,14 @@ def test_a_page_may_go_while_its_table_is_copied(
 ) -> None:
     """The child's page table takes the last memory: a page of the program's file is dropped."""
     kernel = machine.kernel
-    pte_alloc = kernel.memory.tables.pte_alloc
+    pte_alloc = kernel.memory.tables.pte_alloc_map
 
     def with_the_last_memory(mm: int, pgd: int, vaddr: int) -> int:
         RECLAIM[kernel.config.release](kernel)
         return pte_alloc(mm, pgd, vaddr)
 
     monkeypatch.setattr(births, "MAX_PROCESSES", 3)
-    monkeypatch.setattr(kernel.memory.tables, "pte_alloc", with_the_last_memory)
+    monkeypatch.setattr(kernel.memory.tables, "pte_alloc_map", with_the_last_memory)
     assert "the limit on instructions" in str(greedy(machine, b"fork").stopped)
 
 

@@ -67,25 +67,27 @@ class FaultHandler26(FaultHandler):
             self._tlb.flush_tlb_page(pgd, vaddr)
 
     def _do_absent_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, pte: int, write_access: bool
     ) -> Fault:
         if self._swap.areas.ptes.pte_file(pte):
-            return self._do_file_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
-        fault = self._do_swap_page(mm, pgd, vma, vaddr, ptep, pte, write_access)
+            return self._do_file_page(mm, pgd, vma, vaddr, pte, write_access)
+        fault = self._do_swap_page(mm, pgd, vma, vaddr, pte, write_access)
         if fault is Fault.MAJOR:
             self._state.add("pgmajfault")
         return fault
 
     def _do_file_page(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, pte: int, write_access: bool
+        self, mm: int, pgd: int, vma: int, vaddr: int, pte: int, write_access: bool
     ) -> Fault:
         """The page of the file that ``remap_file_pages()`` chose for the address."""
         at = vma - PAGE_OFFSET >> 2
         flags, prot = self._words[at + self._vm_flags], self._words[at + self._vm_page_prot]
         populate = self._files.populate_of(vma)
         if not populate or (write_access and not flags & VM_SHARED):
+            ptep = self._tables.pte_offset_map(pgd, vaddr)
             self._entries.pte_clear(ptep)
-            return self._do_no_page(mm, pgd, vma, vaddr, ptep, write_access)
+            self._tables.pte_unmap(ptep)
+            return self._do_no_page(mm, pgd, vma, vaddr, write_access)
         pgoff = self._files.ptes.pte_to_pgoff(pte)
         error = self._functions.call(populate, vma, vaddr, PAGE_SIZE, prot, pgoff, 0)
         if error:
@@ -114,9 +116,10 @@ class FaultHandler26(FaultHandler):
         self._lru_cache_add_active(page)
 
     def _swapped_in(
-        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, write_access: bool
-    ) -> bool:
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, fault: Fault, write_access: bool
+    ) -> Fault:
         if not write_access:
-            return True
+            return super()._swapped_in(mm, pgd, vma, vaddr, ptep, fault, write_access)
         pte = self._entries.entry(ptep)
-        return self._do_wp_page(mm, pgd, vma, vaddr, ptep, pte) is not Fault.OOM
+        no_memory = self._do_wp_page(mm, pgd, vma, vaddr, ptep, pte) is Fault.OOM
+        return Fault.OOM if no_memory else fault

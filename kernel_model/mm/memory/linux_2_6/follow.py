@@ -44,8 +44,7 @@ class PageFollower26(PageFollower):
         pmd = self._tables.tables.entry(self._tables.pmd_offset(pgd, address))
         if self._huge.pmd_huge(pmd):
             return self._huge.follow_huge_pmd(address, pmd)
-        ptep = self._tables.pte_offset(pgd, address)
-        pte = self._tables.tables.entry(ptep) if ptep else 0
+        pte = self._tables.pte(pgd, address)
         if not pte_present(pte) or (write and not pte & PAGE_RW):
             return 0
         if pte_pfn(pte) >= self._statics.max_mapnr:
@@ -80,4 +79,4 @@ class PageFollower26(PageFollower):
         vm_ops = self._words[(vma - PAGE_OFFSET >> 2) + self._vm_ops]
         if vm_ops and self._words[(vm_ops - PAGE_OFFSET >> 2) + self._nopage]:
             return False
-        return not self._tables.pte_offset(self._tables.pgd(mm), address)
+        return not self._tables.has_table(self._tables.pgd(mm), address)

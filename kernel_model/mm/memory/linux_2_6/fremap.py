@@ -64,9 +64,16 @@ class FilePages:
     def install_page(self, mm: int, vma: int, vaddr: int, page: int, prot: int) -> int:
         """Map a frame of the VMA's file, whose reference is the mapping's now; 0, or an error."""
         pgd = self._tables.pgd(mm)
-        ptep = self._tables.pte_alloc(mm, pgd, vaddr) if self._rmap.reserve() else 0
+        ptep = self._tables.pte_alloc_map(mm, pgd, vaddr) if self._rmap.reserve() else 0
         if not ptep:
             return -ENOMEM
+        error = self._install(mm, pgd, vma, vaddr, ptep, page, prot)
+        self._tables.pte_unmap(ptep)
+        return error
+
+    def _install(
+        self, mm: int, pgd: int, vma: int, vaddr: int, ptep: int, page: int, prot: int
+    ) -> int:
         mapping = self._words[self._memmap.word(page, self._memmap.mapping_word)]
         index = self._words[self._memmap.word(page, self._memmap.index_word)]
         if not mapping or index >= self._pages_of_file(mapping):
@@ -85,12 +92,13 @@ class FilePages:
         """Note which page of the file belongs at an address; a fault will fetch it. 0, or an
         error."""
         pgd = self._tables.pgd(mm)
-        ptep = self._tables.pte_alloc(mm, pgd, vaddr)
+        ptep = self._tables.pte_alloc_map(mm, pgd, vaddr)
         if not ptep:
             return -ENOMEM
         self._zap_pte(mm, pgd, vaddr, ptep)
         pte = self.ptes.pgoff_to_pte(pgoff)
         self._entries.set_pte(ptep, pte)
+        self._tables.pte_unmap(ptep)
         self._tlb.update_mmu_cache(vaddr, pte)
         return 0
 

@@ -213,7 +213,7 @@ class MmuGather:
         tables = self._parts.tables
         size = tables.shape.pmd_size
         for vaddr in range(-(-first // size) * size, last - size + 1, size):
-            if not tables.pte_offset(self._pgd, vaddr):
+            if not tables.has_table(self._pgd, vaddr):
                 continue
             table = tables.detach_table(tables.pmd_offset(self._pgd, vaddr))
             tables.count_tables(self._mm, -1)

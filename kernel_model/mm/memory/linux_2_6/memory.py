@@ -12,7 +12,7 @@ from kernel_model.mm.memory.linux_2_6.fault import FaultHandler26
 from kernel_model.mm.memory.linux_2_6.follow import PageFollower26
 from kernel_model.mm.memory.linux_2_6.fremap import FilePages
 from kernel_model.mm.memory.linux_2_6.gather import Gatherer
-from kernel_model.mm.memory.linux_2_6.tables import CountedTables
+from kernel_model.mm.memory.linux_2_6.highpte import user_tables
 from kernel_model.mm.memory.memory import FindVma, Memory, MemoryParts
 from kernel_model.mm.memory.remap import PageMapper
 from kernel_model.mm.rmap.interface import ReverseMap
@@ -38,7 +38,7 @@ class Memory26(Memory):
     ) -> None:
         ptes, memmap = file_ptes(image.config.pae), allocator.memmap
         self.rmap = rmap
-        tables = CountedTables(image, page_tables, rmap)
+        tables = user_tables(image, page_tables, rmap, highmem, memmap)
         self.huge = huge = HugePageTables(image, allocator, tables, tlb, rmap)
         gatherer = Gatherer(image, allocator, tables, swap, ptes, tlb, rmap, set_page_dirty, huge)
         self.file_pages = files = FilePages(

@@ -25,14 +25,15 @@ class CountedTables(UserTables):
         self._state = PageState(image)
         self._nr_ptes = image.structs.mm_struct.word("nr_ptes")
 
-    def pte_alloc(self, mm: int, pgd: int, vaddr: int) -> int:
-        if ptep := self.pte_offset(pgd, vaddr):
+    def pte_alloc_map(self, mm: int, pgd: int, vaddr: int) -> int:
+        if ptep := self.pte_offset_map(pgd, vaddr):
             return ptep
-        ptep = super().pte_alloc(mm, pgd, vaddr)
-        if ptep:
-            self.count_tables(mm, 1)
-            self._rmap.table_made(mm, vaddr, ptep)
-        return ptep
+        paddr = self._allocator.pte_alloc(self.pmd_offset(pgd, vaddr), vaddr)
+        if not paddr:
+            return 0
+        self.count_tables(mm, 1)
+        self._rmap.table_made(mm, vaddr, paddr)
+        return self.pte_offset_map(pgd, vaddr)
 
     def detach_table(self, pmdp: int) -> int:
         """Take the page table away from ``*pmdp``. Returns its physical address."""

@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from kernel_model.arch_i386.pgalloc import PageTables
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.errors import BadConfig, KernelBug
 from kernel_model.image import KernelImage
@@ -44,7 +45,7 @@ class Chained:
         image.statics.pte_chain_cache = CACHE
         self.memmap = Frames(image)
         self.objects = ObjectSource(image, 8 * MIB, {CACHE: PTE_CHAIN.size})
-        self.chains = PteChains(image, self.memmap, self.objects)
+        self.chains = PteChains(image, self.memmap, self.objects, PageTables(image))
         self.chains.table_made(MM, 0x08048000, TABLE + 0x120)
         self.page = self.memmap.page(0x700)
 
