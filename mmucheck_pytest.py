@@ -33,6 +33,8 @@ _OPTIONS: Final = (
     ("ram", "SIZE", "physical memory (64M)"),
     ("kernel", "2.4|2.6", "Linux release (2.4)"),
     ("highmem", "none|4G|64G", "memory above 896 MiB; 64G: a PAE kernel (none)"),
+    ("rmap", "object|pte_chain", "reverse map of 2.6 (object)"),
+    ("nr-hugepages", "N", "huge pages that 2.6 takes at boot (0)"),
     ("cpu", "unicorn|qemu", "the CPU that diff and the matrix are about (unicorn)"),
     ("cpu-model", "NAME", "486 to coreduo (pentium3)"),
     ("nodes", "N", "NUMA nodes (1)"),
@@ -55,6 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, metavar, text in _OPTIONS:
         group.addoption(f"--mmu-{name}", metavar=metavar, help=text)
     group.addoption(
+        "--mmu-highpte",
+        action="store_true",
+        default=None,
+        help="page tables in high memory (2.6 with high memory)",
+    )
+    group.addoption(
         "--mmu-backend",
         metavar="MODULE:FACTORY",
         action="append",
@@ -71,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Home(config), "mmucheck-home")
-    names = [name for name, _, _ in _OPTIONS] + ["backend"]
+    names = [name for name, _, _ in _OPTIONS] + ["backend", "highpte"]
     if any(_option(config, name) for name in names):
         from harness.pytest_plugin.options import session_options
 

@@ -29,6 +29,7 @@ from harness.kernel_calls import BadCall, KernelCalls
 from harness.mmu_faults import error_code_text
 from harness.mmu_spec import walk
 from harness.monitors.frames import FrameLedger, LedgerError
+from harness.monitors.kmap_slots import KmapSlots
 from harness.traps import HAS_ERROR_CODE, MNEMONICS, PAGE_FAULT
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.page import virt_to_phys
@@ -107,6 +108,7 @@ class Machine:
         self.ram = self.kernel.ram
         events = self.kernel.image.events
         self.ledger = FrameLedger.of(events) or FrameLedger().listen(events)
+        self.kmap_slots = KmapSlots.watch(self.kernel.image)
         self.limits = limits or Limits()
         config = self.kernel.config
         path = image or guest_path("kernel", guest_variant(config))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 from kernel_model.arch_i386.extable import ExceptionTable
-from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.fixmap import fixed_addresses, vmalloc_end, vmalloc_start
 from kernel_model.arch_i386.init_task import init_task
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
@@ -194,7 +193,7 @@ class Kernel:
         self.exit = Exit(image, self.fork, context)
         self.process_memory = ProcessMemory(image, self.allocator, self.memory)
         self.tasks = Tasks(image, self.allocator, context, self.fork.mmdrop)
-        self.page_faults = PageFaults(
+        self.page_faults = release.page_faults_class(
             image,
             self.tables,
             tlb,

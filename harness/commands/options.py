@@ -85,6 +85,14 @@ class MachineOptions:
             rich_help_panel=MACHINE,
         ),
     ] = Highmem.NONE
+    highpte: Annotated[
+        bool,
+        typer.Option(
+            "--highpte",
+            help="Page tables of processes in high memory (2.6 with --highmem).",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False
     cpu_model: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +141,7 @@ class MachineOptions:
             release=self.kernel,
             rmap=self.rmap,
             highmem=self.highmem,
+            highpte=self.highpte,
             cpu_model=self.cpu_model or USUAL_MODEL,
             nodes=parse_number(self.nodes, f"{prefix}nodes"),
             nr_cpus=parse_number(self.cpus, f"{prefix}cpus"),

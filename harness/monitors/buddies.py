@@ -6,7 +6,8 @@ straight from RAM, and what says beside them that a block is free: in 2.4 bitmap
 the block itself (book 6.7). Each frame that ``mem_map`` describes is exactly one of: in a block of
 one free list, on a CPU's list of free frames, owned in the ledger, reserved.
 
-What can fail: :class:`FramesInconsistent`, which names the zone and the first frame that is not.
+What can fail: :class:`FramesInconsistent`, which names the zone and the first frame that is not;
+:class:`~harness.monitors.kmap_slots.SlotLeaked`.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.monitors.frames import FrameLedger
+from harness.monitors.kmap_slots import KmapSlots
 from kernel_model.errors import MmucheckError
 from kernel_model.kernel import Kernel
 from kernel_model.mm.linux_2_6.mmzone import Zone26
@@ -177,13 +179,16 @@ def check_zone_frames(kernel: Kernel, ledger: FrameLedger, zone: Zone) -> int:
 
 
 def check_machine(kernel: Kernel, ledger: FrameLedger) -> None:
-    """Every frame of every zone; and the ledger knows no frame that is in no zone."""
+    """Every frame of every zone; the ledger knows no frame that is in no zone; and no frame is
+    mapped for a moment that has passed."""
     zones = [_of_release(kernel, zone) for zone in for_each_zone(kernel.image)]
     owned = sum(check_zone_frames(kernel, ledger, zone) for zone in zones)
     _hold(owned == len(ledger._owners), "the ledger knows frames that no zone has")
     for name, head, counted in _lru_lists(kernel, zones):
         listed = sum(1 for _ in kernel.allocator.lru.pages(head))
         _hold(listed == counted, f"{name}_list has {listed} pages, {counted} are counted")
+    if slots := KmapSlots.of(kernel.image.events):
+        slots.check()
 
 
 def _of_release(kernel: Kernel, zone: Zone) -> Zone:

@@ -3,11 +3,13 @@
 
 ``faults`` looks, before a process goes back to ring 3, at every page whose meaning was announced
 since the last look (:mod:`harness.monitors.frames`): it is walked by the specification and put to
-the CPU's MMU. ``full`` also compares the whole address space, intent against specification, when
-a process is made, begins a program, or ends.
+the CPU's MMU; and nobody may still hold a slot of ``kmap_atomic()``. ``full`` also compares the
+whole address space, intent against specification, when a process is made, begins a program, or
+ends.
 
 What can fail is what this is for: :class:`CheckFailed` names the page, what each one says, whose
-fault that is, and everything about the entry.
+fault that is, and everything about the entry; :class:`~harness.monitors.kmap_slots.SlotLeaked`
+names a slot and who mapped it.
 """
 
 import enum
@@ -74,6 +76,8 @@ class Checker:
         """Look at the pages of the current process that have changed."""
         if self.check is Check.NONE or not process.mm:
             return
+        if self._machine.kmap_slots:
+            self._machine.kmap_slots.check()
         self.pages += compare_changed(self._machine, process.pgd)
 
     def whole_space(self, process: "Process") -> None:

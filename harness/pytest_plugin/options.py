@@ -17,7 +17,7 @@ from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput
 
 _MACHINE: Final = ("ram", "kernel", "rmap", "highmem", "cpu_model", "nodes", "cpus")
-_WORDS: Final = (*_MACHINE, "nr_hugepages", "seed")
+_WORDS: Final = (*_MACHINE, "highpte", "nr_hugepages", "seed")
 """What options and marker have in common; the option is ``--mmu-cpu-model``."""
 _FIELDS: Final = tuple(field.name for field in fields(KernelConfig))
 _PREFIX: Final = "--mmu-"
@@ -28,7 +28,7 @@ _MARK: Final = "@pytest.mark.mmu: "
 class SessionOptions:
     """What the command line says, checked."""
 
-    words: Mapping[str, str]
+    words: Mapping[str, str | bool]
     """Those of :data:`_WORDS` that were given."""
     config: KernelConfig
     seed: int
@@ -82,7 +82,7 @@ def _one_of(value: str | None, names: list[Any], option: str) -> str:
     return known[0] if value is None else value
 
 
-def _machine_options(words: Mapping[str, str], prefix: str) -> MachineOptions:
+def _machine_options(words: Mapping[str, str | bool], prefix: str) -> MachineOptions:
     chosen: dict[str, Any] = dict(words)
     if (name := chosen.get("highmem")) is not None:
         known = {kind.value.lower(): kind for kind in Highmem}
@@ -110,20 +110,23 @@ def config_of_test(item: pytest.Item) -> KernelConfig:
         raise pytest.UsageError(f"{item.nodeid}: {_one_line(error)}") from error
 
 
-def _config_of(words: Mapping[str, str], given: dict[str, Any]) -> KernelConfig:
+def _config_of(words: Mapping[str, str | bool], given: dict[str, Any]) -> KernelConfig:
     """``highmem`` may be a :class:`Highmem`, ``ram`` a number of bytes: KernelConfig's values."""
     for name in given:
         if name not in _WORDS and name not in _FIELDS:
             names = ", ".join(dict.fromkeys((*_WORDS, *_FIELDS)))
             raise BadInput(f"{_MARK}no {name!r}: one of {names}")
-    texts = {
-        name: value.value if isinstance(value, Highmem) else str(value)
-        for name, value in given.items()
-        if name in _WORDS
-    }
+    texts = {name: _as_option(value) for name, value in given.items() if name in _WORDS}
     config = _machine_options({**words, **texts}, _MARK).config(_MARK)
     more = {name: value for name, value in given.items() if name not in _WORDS}
     return replace(config, **more) if more else config
+
+
+def _as_option(value: Any) -> str | bool:
+    """A value of a marker in the words of the command line."""
+    if isinstance(value, Highmem):
+        return value.value
+    return value if isinstance(value, bool) else str(value)
 
 
 def _one_line(error: BaseException) -> str:

@@ -130,9 +130,9 @@ class PageFaults:
                 return FaultKind.VMALLOC
             return self._no_context(regs, error_code, address)
         words = self._words
-        mm = words[(self._image.current - PAGE_OFFSET >> 2) + self._mm]
+        mm = self._serving_mm()
         if not mm:
-            return self._no_context(regs, error_code, address)
+            return self._without_mm(regs, error_code, address)
         vma = self._find_vma(mm, address)
         if not vma:
             return self._bad_area(regs, error_code, address, SEGV_MAPERR)
@@ -145,6 +145,14 @@ class PageFaults:
         if not words[at + self._vm_flags] & wanted or error_code & 3 == ERROR_PROTECTION:
             return self._bad_area(regs, error_code, address, SEGV_ACCERR)
         return self._good_area(mm, vma, regs, error_code, address)
+
+    def _serving_mm(self) -> int:
+        """The address space in which a fault may be served now; 0: there is none."""
+        return self._words[(self._image.current - PAGE_OFFSET >> 2) + self._mm]
+
+    def _without_mm(self, regs: int, error_code: int, address: int) -> FaultKind:
+        """A fault of a low address in a kernel thread."""
+        return self._no_context(regs, error_code, address)
 
     def _grows(self, regs: int, error_code: int, vma: int, address: int) -> bool:
         """Whether the address lies below a stack that grows down to it now."""

@@ -36,7 +36,8 @@ class OopsReport:
         # As with two levels even if there are three: the kernel looks no closer.
         pde = self._word(cr3 + (address >> 22) * 4)
         printk(f"{_KERNEL_ALERT}*pde = {pde:08x}\n")
-        if pde & PAGE_PRESENT:
+        # A page table in high memory would have to be mapped first, which could fault again.
+        if pde & PAGE_PRESENT and not self._image.config.highpte:
             pte = self._word((pde & PAGE_MASK) + (address >> PAGE_SHIFT & 0x3FF) * 4)
             printk(f"{_KERNEL_ALERT}*pte = {pte:08x}\n")
         self.die("Oops", regs, error_code)

@@ -11,6 +11,7 @@ but this decides by the release: code that both share takes its numbers from
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.head import startup_32
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.init import MemInit, PagingInit
@@ -48,6 +49,7 @@ class Release(ABC):
 
     fork_class: ClassVar[type[Fork]] = Fork
     exec_class: ClassVar[type[Exec]] = Exec
+    page_faults_class: ClassVar[type[PageFaults]] = PageFaults
     missing_steps: ClassVar[frozenset[str]] = frozenset()
     """The steps of the boot that this kernel does not have."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.layout import Layout
+from kernel_model.arch_i386.linux_2_6.fault import PageFaults26
 from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
 from kernel_model.arch_i386.linux_2_6.highpte import page_tables
 from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
@@ -67,6 +68,7 @@ class Linux26(Linux24):
     vmalloc_class: ClassVar[type[VmallocRange]] = vmalloc.Vmalloc
     fork_class: ClassVar[type[Fork26]] = Fork26
     exec_class: ClassVar[type[Exec26]] = Exec26
+    page_faults_class: ClassVar[type[PageFaults26]] = PageFaults26
 
     def bootmem(self, image: KernelImage) -> Bootmem:
         return LastSuccessBootmem(image)

@@ -76,6 +76,24 @@ Mmucheck = Callable[..., Ended]
         (["boot", "--kernel", "9.9"], "9.9"),
         (["boot", "--kernel", "2.6", "--rmap", "both"], "object, pte_chain"),
         (["boot", "--rmap", "pte_chain"], "2.4 has no reverse map"),
+        (["boot", "--highpte"], "choose release 2.6 and highmem 4G or 64G"),
+        (
+            [
+                "boot",
+                *[
+                    "--kernel",
+                    "2.6",
+                    "--highmem",
+                    "64G",
+                    "--ram",
+                    "5G",
+                    "--highpte",
+                    "--rmap",
+                    "pte_chain",
+                ],
+            ],
+            "32 bits for the address of each",
+        ),
         (["boot", "--cpus", "0"], "nr_cpus 0"),
         (["boot", "--cpus", "two"], "--cpus 'two': not a number"),
         (["boot", "--show", "nothing"], "one of e820, mappings"),
@@ -125,7 +143,7 @@ def test_help_teaches_by_example(mmucheck: Mmucheck, command: str) -> None:
 @pytest.mark.parametrize("command", ["run", "diff", "explain", "boot"])
 def test_the_machine_options_are_everywhere(mmucheck: Mmucheck, command: str) -> None:
     text = mmucheck(command, "--help").stdout
-    names = ("ram", "kernel", "rmap", "highmem", "cpu-model", "nodes", "cpus", "seed")
+    names = ("ram", "kernel", "rmap", "highmem", "highpte", "cpu-model", "nodes", "cpus", "seed")
     assert all(f"--{name}" in text for name in names)
 
 
