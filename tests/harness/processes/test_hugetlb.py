@@ -30,7 +30,7 @@ _HIGH = {"release": "2.6", "ram": 88 * MIB, "highmem_pages": 6144, "nr_hugepages
 CONFIGS = {
     "2-level": KernelConfig(release="2.6", nr_hugepages=5),
     "highmem": KernelConfig(highmem=Highmem.GB4, **_HIGH),  # type: ignore[arg-type]
-    "PAE": KernelConfig(highmem=Highmem.GB64, **_HIGH),  # type: ignore[arg-type]
+    "PAE": KernelConfig(highmem=Highmem.GB64, highpte=True, **_HIGH),  # type: ignore[arg-type]
     "PTE chains": KernelConfig(release="2.6", nr_hugepages=5, rmap="pte_chain"),
     "SMP": KernelConfig(release="2.6", nr_hugepages=5, nr_cpus=2),
 }
