@@ -78,20 +78,7 @@ Mmucheck = Callable[..., Ended]
         (["boot", "--rmap", "pte_chain"], "2.4 has no reverse map"),
         (["boot", "--highpte"], "choose release 2.6 and highmem 4G or 64G"),
         (
-            [
-                "boot",
-                *[
-                    "--kernel",
-                    "2.6",
-                    "--highmem",
-                    "64G",
-                    "--ram",
-                    "5G",
-                    "--highpte",
-                    "--rmap",
-                    "pte_chain",
-                ],
-            ],
+            ["boot", "--kernel=2.6", "--highmem=64G", "--ram=5G", "--highpte", "--rmap=pte_chain"],
             "32 bits for the address of each",
         ),
         (["boot", "--cpus", "0"], "nr_cpus 0"),
