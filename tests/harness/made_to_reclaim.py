@@ -28,6 +28,10 @@ class MadeToReclaim(ABC):
         """Unmap every page that can be had again; its frame stays."""
 
     @abstractmethod
+    def unmap_one(self, kernel: Kernel, mm: int, vaddr: int) -> None:
+        """Unmap the page at one address as well as can be; its frame stays."""
+
+    @abstractmethod
     def free_all(self, kernel: Kernel) -> None:
         """Free the frames of what was unmapped."""
 
@@ -65,6 +69,13 @@ class Walking24(MadeToReclaim):
             while kernel.swapper.swap_out(kernel.allocator.zone(zone.vaddr)):
                 pass
 
+    def unmap_one(self, kernel: Kernel, mm: int, vaddr: int) -> None:
+        assert isinstance(kernel.vmscan, Vmscan)
+        vma, highest = kernel.spaces.find_vma(mm, vaddr), list(for_each_zone(kernel.image))[-1]
+        for _ in range(4):
+            kernel.vmscan.refill_inactive(10_000)
+            kernel.swapper._swap_out_vma(mm, vma, vaddr, 1, kernel.allocator.zone(highest.vaddr))
+
     def free_all(self, kernel: Kernel) -> None:
         assert isinstance(kernel.vmscan, Vmscan)
         for zone in list(for_each_zone(kernel.image)) * 2:
@@ -91,16 +102,23 @@ class Asking26(MadeToReclaim):
 
     def unmap_all(self, kernel: Kernel) -> None:
         """What ``shrink_list()`` does to a frame first. Asked once, a page is no longer young."""
-        allocator, lock = kernel.allocator, 1 << kernel.image.constants.page_flags.locked
-        memmap, walk = allocator.memmap, kernel.reverse_walk
+        allocator, walk = kernel.allocator, kernel.reverse_walk
         for page in [page for head in self._lists(kernel) for page in allocator.lru.pages(head)]:
             if walk.mapped(page):
-                allocator.get_page(page)
-                memmap.set_flags(page, memmap.flags(page) | lock)
-                walk.page_referenced(page, is_locked=True)
-                self._unmap(kernel, page)
-                memmap.set_flags(page, memmap.flags(page) & ~lock)
-                allocator.put_page(page)
+                self._unmap_locked(kernel, page)
+
+    def unmap_one(self, kernel: Kernel, mm: int, vaddr: int) -> None:
+        self._unmap_locked(kernel, kernel.memory.follow_page(mm, vaddr))
+
+    def _unmap_locked(self, kernel: Kernel, page: int) -> None:
+        allocator, lock = kernel.allocator, 1 << kernel.image.constants.page_flags.locked
+        memmap = allocator.memmap
+        allocator.get_page(page)
+        memmap.set_flags(page, memmap.flags(page) | lock)
+        kernel.reverse_walk.page_referenced(page, is_locked=True)
+        self._unmap(kernel, page)
+        memmap.set_flags(page, memmap.flags(page) & ~lock)
+        allocator.put_page(page)
 
     def _unmap(self, kernel: Kernel, page: int) -> None:
         """A page that stays, because somebody locked it, gives its slot back."""

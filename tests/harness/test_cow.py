@@ -291,6 +291,37 @@ def test_locks_are_not_inherited_and_counters_are(world: ProcessMachine) -> None
     family.exit_all(family.members)
 
 
+@pytest.mark.book("4.6")
+@pytest.mark.parametrize("what", ["written", "private file, read"])
+def test_reclaim_may_take_a_page_while_it_is_copied(
+    world: ProcessMachine, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The PTE is looked at again when the copy has its frame: the process comes once more.
+
+    An object-based map leaves a page alone that somebody holds and that has a swap slot. 2.4 brings
+    a page back read-only, and copies it at one more fault.
+    """
+    family, faults = Family(world, what), world.kernel.memory.faults
+    real = faults._private_copy
+
+    def with_the_last_memory(*arguments: int) -> int:
+        monkeypatch.setattr(faults, "_private_copy", real)
+        world.reclaiming.unmap_one(world.kernel, world.spaces.mm(family.child), AT)
+        return real(*arguments)
+
+    monkeypatch.setattr(faults, "_private_copy", with_the_last_memory)
+    assert world.write(family.child, WRITTEN, OWN) == OWN
+    times = 2
+    if what == "written":
+        times = {"NoReverseMap": 3, "ObjectReverseMap": 1, "PteChains": 2}[
+            type(faults._rmap).__name__
+        ]
+    assert [address for _, address, _ in world.faults].count(WRITTEN) == times
+    assert [world.read(member, AT) for member in family.members] == [FIRST] * 3
+    assert [world.read(member, WRITTEN) for member in family.members] == [0, OWN, 0]
+    family.exit_all(family.members)
+
+
 @pytest.mark.parametrize("what", [row.what for row in rows()])
 def test_each_copy_counts_what_it_has_mapped(world: ProcessMachine, what: str) -> None:
     """``rss`` of a child is its present pages, reserved frames aside; so it stays."""

@@ -172,6 +172,7 @@ def test_comparison_finds_missing_flushes_and_a_wrong_frame(small: HighmemMachin
     first, second, third = (small.high_page() for _ in range(3))
     slot = small.highmem.kmap_atomic(first, KmType.USER0)
     assert small.read(slot) == small.stamp(first)
+    small.highmem.kunmap_atomic(slot, KmType.USER0)
     small.forget_to_flush()
     stale, _, _ = small.remap_first_entry()
     small.machine.cpu.flush_tlb_one = lambda vaddr: None  # type: ignore[method-assign]
