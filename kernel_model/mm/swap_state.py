@@ -82,6 +82,15 @@ class SwapCache:
             return False
         return True
 
+    def move_to_swap_cache(self, page: int, entry: int) -> bool:
+        """Cache a locked frame under a fresh slot of its own, no longer in the page cache. False:
+        no memory, and nothing has changed."""
+        self.cache.remove_inode_page(page)
+        self._allocator.put_page(page)
+        if not self.add(page, entry):
+            raise KernelBug("swap_state.c", 0, f"a fresh slot, {entry:#x}, is in the swap cache")
+        return True
+
     def remove(self, page: int) -> None:
         """``__delete_from_swap_cache()`` and the slot's reference that went with it."""
         entry = self.entry(page)

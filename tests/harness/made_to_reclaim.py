@@ -126,6 +126,8 @@ class Asking26(MadeToReclaim):
         assert isinstance(swap, SwapCache26)
         anonymous = memmap.words[memmap.word(page, memmap.mapping_word)] & 1
         added = anonymous and not swap.entry(page) and swap.add_to_swap(page)
+        if anonymous and not swap.entry(page):
+            return  # No slot, or no memory for its place in the swap cache.
         if kernel.reverse_walk.try_to_unmap(page) is not SwapResult.SUCCESS and added:
             swap.remove(page)
             memmap.set_bit(page, kernel.image.constants.page_flags.dirty)

@@ -112,8 +112,11 @@ class PageCache:
         """``page->index``: which page of its address space a frame is."""
         return self._words[self._memmap.word(page, self._index)]
 
-    def add_to_page_cache(self, page: int, mapping: int, index: int) -> None:
-        """Cache a fresh frame, locked; the cache holds a reference (``add_to_page_cache()``)."""
+    def add_to_page_cache(self, page: int, mapping: int, index: int) -> int:
+        """Cache a fresh frame, locked; the cache holds a reference (``add_to_page_cache()``).
+
+        0, or ``-ENOMEM``: a cache that is a hash wants no memory.
+        """
         memmap, words = self._memmap, self._words
         if words[memmap.word(page, self._mapping)]:
             pfn = memmap.pfn(page)
@@ -128,6 +131,7 @@ class PageCache:
         words[memmap.word(page, self._mapping)] = mapping
         self._add_to_hash(page, self._bucket(mapping, index))
         self._allocator.lru.add(page)
+        return 0
 
     def _add_to_hash(self, page: int, bucket: int) -> None:
         words, base = self._words, self._memmap.word(page, 0)

@@ -41,6 +41,10 @@ class FileFaults:
         """The page at ``address``, with a reference; ``NOPAGE_SIGBUS`` or ``NOPAGE_OOM``."""
         return self._find_or_read(vma, address)[0]
 
+    def _read_cluster(self, file: int, index: int, size: int) -> int:
+        """Read a page with those around it, up to page ``size``. 0 or ``-errno``."""
+        return self._reader.read_cluster_nonblocking(file, index, size)
+
     def _find_or_read(self, vma: int, address: int) -> tuple[int, bool]:
         """The same, and whether it was read for this."""
         pages, words, at = self._pages, self._words, vma - PAGE_OFFSET >> 2
@@ -61,7 +65,7 @@ class FileFaults:
                 break
             size, read = min(size, mapped_end), True
             if index < size and not words[at + self._vm_flags] & VM_RAND_READ:
-                error = self._reader.read_cluster_nonblocking(file, index, size)
+                error = self._read_cluster(file, index, size)
             else:
                 error = self._reader.page_cache_read(file, index)
             if error < 0:

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE
 from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.errno import EEXIST
 from kernel_model.errors import EndlessLoop
 from kernel_model.fs.file_table import Files
 from kernel_model.image import KernelImage
@@ -108,12 +109,11 @@ class FilePages:
         """A frame for a page of the file, of the memory that ``gfp_mask`` names; 0: none."""
         return self.allocator.alloc_page(self.files.mapping_gfp_mask(mapping), PURPOSE)
 
-    def add_to_page_cache_unique(self, page: int, mapping: int, index: int) -> bool:
-        """Cache the frame, locked. False when another one is cached there."""
+    def add_to_page_cache_unique(self, page: int, mapping: int, index: int) -> int:
+        """Cache the frame, locked. 0, or ``-ENOMEM``; ``-EEXIST``: another one is cached there."""
         if self.cache.find_page(mapping, index):
-            return False
-        self.cache.add_to_page_cache(page, mapping, index)
-        return True
+            return -EEXIST
+        return self.cache.add_to_page_cache(page, mapping, index)
 
     def find_lock_page(self, mapping: int, index: int) -> int:
         """The frame, locked, with a reference; 0 when it is not cached."""
@@ -128,8 +128,9 @@ class FilePages:
         if page:
             return page
         page = self.page_cache_alloc(mapping)
-        if page:
-            self.cache.add_to_page_cache(page, mapping, index)
+        if page and self.cache.add_to_page_cache(page, mapping, index):
+            self.allocator.put_page(page)
+            return 0
         return page
 
     # -- contents ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernel_model.arch_i386.page import PAGE_SIZE
-from kernel_model.errno import EINVAL, EIO, ENOMEM
+from kernel_model.errno import EEXIST, EINVAL, EIO, ENOMEM
 from kernel_model.mm.filemap.mapped_by import MappedBy
 from kernel_model.mm.filemap.pages import FilePages
 
@@ -39,11 +39,11 @@ class FileReader:
         page = pages.page_cache_alloc(mapping)
         if not page:
             return -ENOMEM
-        error = 0
-        if pages.add_to_page_cache_unique(page, mapping, index):
+        error = pages.add_to_page_cache_unique(page, mapping, index)
+        if not error:
             error = pages.readpage(file, page)
         pages.allocator.put_page(page)
-        return error
+        return 0 if error == -EEXIST else error
 
     def read_cluster_nonblocking(self, file: int, index: int, size: int) -> int:
         """The same for the whole cluster that a page lies in, up to page ``size``."""
@@ -53,6 +53,15 @@ class FileReader:
             error = self.page_cache_read(file, at)
             if error < 0:
                 break
+        return error
+
+    def read_around(self, file: int, index: int, size: int) -> int:
+        """The same, but it matters to nobody that one of the others could not be read ahead."""
+        cluster = 1 << int(self._statics.page_cluster)
+        first, error = index & -cluster, 0
+        for at in range(first, min(first + cluster, size)):
+            result = self.page_cache_read(file, at)
+            error = result if at == index else error
         return error
 
     def make_uptodate(self, file: int, page: int) -> bool:
@@ -108,8 +117,9 @@ class FileReader:
             page = pages.page_cache_alloc(mapping)
             if not page:
                 return 0, -ENOMEM
-            pages.cache.add_to_page_cache(page, mapping, index)
-            error = pages.readpage(file, page)
+            error = pages.cache.add_to_page_cache(page, mapping, index)
+            if not error:
+                error = pages.readpage(file, page)
         elif pages.uptodate(page) or self.make_uptodate(file, page):
             return page, 0
         else:

@@ -10,6 +10,7 @@ What can fail: no free slot, no memory for a node of the tree.
 """
 
 from kernel_model.arch_i386.tlb import Tlb
+from kernel_model.errors import KernelBug
 from kernel_model.image import KernelImage
 from kernel_model.mm.filemap.linux_2_6.cache import RadixPageCache
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
@@ -71,6 +72,18 @@ class SwapCache26(SwapCache):
         """``__add_to_swap_cache()``: cache a frame, locked, under a slot that is its own. False:
         no memory."""
         return self._insert(page, entry)
+
+    def move_to_swap_cache(self, page: int, entry: int) -> bool:
+        """The kernel adds before it removes; what the frame leaves in the one tree puts it back."""
+        mapping, index = self.cache.mapping(page), self.cache.index(page)
+        self.cache.remove_inode_page(page)
+        self._allocator.put_page(page)
+        if self.add(page, entry):
+            return True
+        if self.cache.find_page(self.swapper_space, entry):
+            raise KernelBug("swap_state.c", 0, f"a fresh slot, {entry:#x}, is in the swap cache")
+        self.cache.add_off_lru(page, mapping, index)
+        return False
 
     def _enter_lru(self, page: int) -> None:
         self._lru.add_active(page)

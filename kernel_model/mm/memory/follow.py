@@ -107,7 +107,7 @@ class PageFollower:
     def make_pages_present(self, start: int, end: int) -> int:
         """Fault in every page of the current process from ``start`` to ``end``.
 
-        They are written to where the VMA allows it. 0, or a negative error.
+        They are written to where the VMA allows it. 0, or a negative error; -1 if some came.
         """
         mm = int(self._image.current_task.mm)
         vma = self._find_extend_vma(mm, start)
@@ -117,4 +117,7 @@ class PageFollower:
         for page in pages:
             if page:
                 self._allocator.put_page(page)
-        return 0 if len(pages) == count else error or -1
+        if len(pages) == count:
+            return 0
+        # get_user_pages() of the kernel tells of an error only when it has no page to tell of.
+        return -1 if pages else error or -1

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
-from kernel_model.errno import EFBIG, EINVAL, EIO, ENOMEM, ENOSPC
-from kernel_model.errors import KernelBug
+from kernel_model.errno import EAGAIN, EFBIG, EINVAL, EIO, ENOMEM, ENOSPC
+from kernel_model.errors import EndlessLoop, KernelBug
 from kernel_model.mm.filemap import Filemap, FilePages
 from kernel_model.mm.filemap.nopage import NOPAGE_OOM, NOPAGE_SIGBUS
 from kernel_model.mm.page_flags import PG_DIRTY, PG_REFERENCED, PG_UPTODATE
@@ -31,6 +31,8 @@ from kernel_model.structs.linux_2_6.mm import VM_ACCOUNT
 from kernel_model.structs.mm import VM_LOCKED
 
 BLOCKS_PER_PAGE: Final = PAGE_SIZE // 512
+_FRUITLESS: Final = 8
+"""Times in a row that a page got no place in the page cache, after which nothing will change."""
 WRITEPAGE_ACTIVATE: Final = 0x80000
 """What ``writepage`` of 2.6 returns for a frame that it leaves locked, to be put on the active
 list."""
@@ -81,9 +83,20 @@ class Shmem:
     # -- pages come ----------------------------------------------------------------------------
 
     def shmem_getpage(self, inode: int, index: int, sgp: Sgp) -> int:
-        """A page of the file, up to date, unlocked, with a reference. 0: a hole; or ``-errno``."""
+        """A page of the file, up to date, unlocked, with a reference. 0: a hole; or ``-errno``.
+
+        Where only the page cache had no memory for it, the kernel waits a little and begins anew.
+        """
         if index >= SHMEM_MAX_INDEX:
             return -EFBIG
+        for _ in range(_FRUITLESS):
+            page = self._getpage(inode, index, sgp)
+            if page != -EAGAIN:
+                return page
+        raise EndlessLoop("shmem_getpage: the page cache gets no memory, and nobody will free any")
+
+    def _getpage(self, inode: int, index: int, sgp: Sgp) -> int:
+        """The same, or ``-EAGAIN``."""
         view = self._pages.files.inode(inode)
         mapping = int(view.i_mapping)
         page = self._pages.cache.find_get_page(mapping, index)
@@ -114,8 +127,11 @@ class Shmem:
         if not page:
             self._sb.free_blocks += 1
             return -ENOMEM
+        if pages.cache.add_to_page_cache(page, mapping, index):
+            pages.allocator.put_page(page)
+            self._sb.free_blocks += 1
+            return -EAGAIN
         pages.files.inode(inode).i_blocks += BLOCKS_PER_PAGE
-        pages.cache.add_to_page_cache(page, mapping, index)
         pages.clear_frame(page)
         pages.tlb.caches.flush_dcache_page(page)
         self._memmap.set_bit(page, PG_UPTODATE)
@@ -135,7 +151,13 @@ class Shmem:
             return -EIO
         swap.remove(page)
         pages.allocator.put_page(page)
-        pages.cache.add_to_page_cache(page, mapping, index)
+        if pages.cache.add_to_page_cache(page, mapping, index):
+            # The kernel looks before it takes the page out; what that left puts it back.
+            swap.add(page, entry)
+            pages.cache.set_page_dirty(page)
+            pages.unlock_page(page)
+            pages.allocator.put_page(page)
+            return -EAGAIN
         self._words[place] = 0
         self.entries.info(inode).swapped -= 1
         self._memmap.set_bit(page, PG_UPTODATE)
@@ -173,10 +195,9 @@ class Shmem:
         place = self.entries.shmem_swp_entry(inode, index)
         if not place or self._words[place]:
             raise KernelBug("shmem.c", 0, f"page {index} is cached, and its entry not free")
-        cache.remove_inode_page(page)
-        pages.allocator.put_page(page)
-        if not self._swap.add(page, entry):
-            raise KernelBug("shmem.c", 0, f"a fresh slot, {entry:#x}, is in the swap cache")
+        if not self._swap.move_to_swap_cache(page, entry):
+            self._swap.areas.swap_free(entry)
+            return self._fail_writepage(page)
         self._words[place] = entry
         info.swapped += 1
         memmap.set_bit(page, PG_UPTODATE)

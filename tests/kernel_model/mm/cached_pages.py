@@ -18,9 +18,10 @@ def cache_page(kernel: Kernel, space: int, index: int, gfp: int = GFP_ATOMIC) ->
     """A clean frame that only the cache has: it can be freed. 0 when memory is out."""
     page = kernel.allocator.alloc_page(gfp, "page cache")
     if page:
-        kernel.page_cache.add_to_page_cache(page, space, index)
+        error = kernel.page_cache.add_to_page_cache(page, space, index)
         kernel.allocator.memmap.clear_bit(page, PG_LOCKED)
         kernel.allocator.free_page(page)
+        return 0 if error else page
     return page
 
 

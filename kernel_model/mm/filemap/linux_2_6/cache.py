@@ -12,7 +12,8 @@ What can fail: no memory for a node of the tree; a frame that is cached already 
 
 from collections.abc import Iterator
 
-from kernel_model.errors import KernelBug, KernelPanic
+from kernel_model.errno import EEXIST
+from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.image import KernelImage
 from kernel_model.mm.filemap.cache import PageCache
@@ -58,17 +59,18 @@ class RadixPageCache(PageCache):
     def find_page(self, mapping: int, index: int) -> int:
         return self.trees.lookup(mapping + self._page_tree, index)
 
-    def add_to_page_cache(self, page: int, mapping: int, index: int) -> None:
-        """Cache a fresh frame, locked; the cache holds a reference.
+    def add_to_page_cache(self, page: int, mapping: int, index: int) -> int:
+        """``add_to_page_cache_lru()``: cache a fresh frame, locked; the cache holds a reference.
 
-        :raises KernelPanic: without memory for a node of the tree, of which the kernel keeps some
-            back for this.
+        0, or ``-ENOMEM``: there is no node for the tree; the few that each CPU of the kernel keeps
+        back (``radix_tree_preload()``) are not modelled.
         """
-        if self.add_off_lru(page, mapping, index):
-            raise KernelPanic(
-                "add_to_page_cache: no memory for a node of the tree, or a page twice"
-            )
-        self._allocator.lru.add(page)
+        error = self.add_off_lru(page, mapping, index)
+        if error == -EEXIST:
+            raise KernelBug("filemap.c", 0, f"another frame is cached as page {index}")
+        if not error:
+            self._allocator.lru.add(page)
+        return error
 
     def add_off_lru(self, page: int, mapping: int, index: int) -> int:
         """The same for one that nobody reclaims: 0, or ``-ENOMEM`` and ``-EEXIST``."""

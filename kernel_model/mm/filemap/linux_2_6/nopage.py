@@ -37,6 +37,9 @@ class FileFaults26(FileFaults):
         found = page not in (NOPAGE_SIGBUS, NOPAGE_OOM)
         return page | NOPAGE_MAJOR if read and found else page
 
+    def _read_cluster(self, file: int, index: int, size: int) -> int:
+        return self._reader.read_around(file, index, size)
+
     def filemap_getpage(self, file: int, pgoff: int, nonblock: bool) -> int:
         """A frame up to date, with a reference; 0: none, or it would have to be read."""
         pages = self._pages
