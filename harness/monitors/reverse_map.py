@@ -96,6 +96,9 @@ class _Reader:
         self._flags = rows[:, structs.page.word("flags")]
         self._mapping = rows[:, structs.page.word("mapping")]
         self._reserved = self._flags & PG_RESERVED != 0
+        chained = structs.abi.rmap == "pte_chain"
+        who = rows[:, structs.page.word("pte" if chained else "_mapcount")]
+        self._mapped = who != (0 if chained else 0xFFFFFFFF)
 
     # -- page tables -----------------------------------------------------------------------------
 
@@ -136,8 +139,9 @@ class _Reader:
         """``page_mapcount()`` of every frame, and how many frames are mapped at all."""
         found = np.bincount(mapped.pfns, minlength=self._frames)
         page = self._memmap.page
-        counted = np.array([walk.mapcount(page(pfn)) for pfn in range(self._frames)], np.int64)
-        counted[self._reserved] = 0
+        counted = np.zeros(self._frames, np.int64)
+        for pfn in np.flatnonzero(self._mapped & ~self._reserved).tolist():
+            counted[pfn] = walk.mapcount(page(pfn))
         for pfn in np.flatnonzero(found != counted).tolist():
             raise ReverseMapWrong(
                 f"frame {pfn:#x}: {found[pfn]} PTEs name it, the reverse map counts {counted[pfn]}"

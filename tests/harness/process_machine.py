@@ -25,7 +25,6 @@ from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from tests.harness.frame_accounting import check_machine
 from tests.harness.made_to_reclaim import MADE_TO_RECLAIM
 from tests.harness.program_file import ProgramFile
-from tests.kernel_model.mm.slab_settling import settle
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
 PAGE = 4096
@@ -117,6 +116,9 @@ class ProcessMachine:
         task, mm = self.spaces.tasks.pop(self.first), int(self.kernel.image.current_task.mm)
         self.first = self.kernel.memory.tables.pgd(mm)
         self.spaces.tasks[self.first] = task
+        # Its pages are shared for the first time: a chain of PTEs that was made stays one.
+        self.spaces.exit(self.spaces.fork(self.first))
+        self.spaces.enter(self.first)
         return esp
 
     def _faulted(self, kind: FaultKind, _regs: int, error_code: int, address: int) -> None:
@@ -239,7 +241,7 @@ class ProcessMachine:
         if kernel.image.current == kernel.image.init_task:
             self.spaces.enter(self.first)
         kernel.page_tables.check_pgt_cache(0, 0)
-        settle(kernel.slab)
+        self.reclaiming.settle(kernel)
         check_machine(kernel, self.machine.ledger)
         self.reclaiming.check(kernel, [self.spaces.mm(pgd) for pgd in self.spaces.tasks])
         return dict(self.machine.ledger._owners)

@@ -18,7 +18,7 @@ from harness.guests import guest_path
 from harness.uaccess import UserAccess
 from kernel_model.exec import BinaryParameters
 from kernel_model.fork import CLONE_VM
-from kernel_model.mm.slab.flags import SLAB_CACHE_DMA, SLAB_DMA, SLAB_KERNEL, SLAB_NO_GROW
+from kernel_model.mm.slab.flags import SLAB_CACHE_DMA, SLAB_DMA, SLAB_NO_GROW
 from kernel_model.structs.fs import FMODE_READ
 from kernel_model.structs.mm import VM_GROWSDOWN, VM_LOCKED
 from tests.harness.process_machine import (
@@ -38,7 +38,7 @@ from tests.harness.program_file import ProgramFile
 WRITTEN, ZERO, FILE, SHM, OUT = 0x50000000, 0x51000000, 0x52000000, 0x53000000, 0x54000000
 FRESH, ELSEWHERE, BORDER = 0x55000000, 0x56000000, 0x563FE000
 WORD = 0x11110000
-ENOMEM, EAGAIN, EFAULT = -12, -11, 0xFFFFFFF2
+ENOMEM, EAGAIN, EPERM, EFAULT = -12, -11, -1, 0xFFFFFFF2
 ARGUMENTS = [b"a" * 2 * PAGE]
 
 
@@ -136,10 +136,11 @@ class Stage:
     @contextmanager
     def no_free_objects(self) -> Iterator[None]:
         """Whoever wants an object of a cache needs a frame for it."""
-        slab = self.kernel.slab
+        slab, gfp = self.kernel.slab, self.kernel.image.constants.gfp
         taken: list[tuple[int, int]] = []
         for cache in list(slab.chain()):
-            flags = SLAB_KERNEL | SLAB_NO_GROW | (SLAB_DMA if cache.flags & SLAB_CACHE_DMA else 0)
+            flags = gfp.kernel | (gfp.no_grow or SLAB_NO_GROW)
+            flags |= SLAB_DMA if cache.flags & SLAB_CACHE_DMA else 0
             while objp := slab.kmem_cache_alloc(cache.vaddr, flags):
                 taken.append((cache.vaddr, objp))
         try:
@@ -225,6 +226,7 @@ class Stage:
         self.bprm = BinaryParameters()
         assert self.kernel.exec.copy_strings(self.bprm, ARGUMENTS) == 0
         assert self.kernel.exec.exec_mmap() == 0
+        self.process = self.world.spaces.after_exec(self.process)
 
     def setup_arg_pages(self) -> str:
         error = self.kernel.exec.setup_arg_pages(self.bprm)
@@ -272,7 +274,7 @@ class Stage:
 
 
 def errno(result: int) -> str:
-    return {ENOMEM: "ENOMEM", EAGAIN: "EAGAIN"}.get(result, "ok")
+    return {ENOMEM: "ENOMEM", EAGAIN: "EAGAIN", EPERM: "EPERM"}.get(result, "ok")
 
 
 def owners_text(owner: str, more: int) -> str:
