@@ -107,7 +107,8 @@ def _futex(
         if not bits:
             return -errno.EINVAL
         key = futex_key(task, address, private=private)
-        return task.system.futexes.wake(key, signed(value), bits)
+        # Linux counts after it has woken: who asks for none gets one.
+        return task.system.futexes.wake(key, max(signed(value), 1), bits)
     if command in (FUTEX_REQUEUE, FUTEX_CMP_REQUEUE):
         expected = third if command == FUTEX_CMP_REQUEUE else None
         key, other = (futex_key(task, at, private=private) for at in (address, second))

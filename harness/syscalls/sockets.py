@@ -8,6 +8,7 @@ calls of ``socketcall`` are ``ENOSYS`` and counted as unknown. What can fail: ``
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from harness.syscalls.new_files import install_pair
@@ -94,7 +95,7 @@ def sys_sendto(
             data = yield from copy_in(buffer + done, min(CHUNK, count - done))
             done += socket.write(data)
         except BlockingIOError:
-            if not (yield from _wait(socket, flags, done, lambda: socket.can_write(1))):
+            if not (yield from _wait(socket, flags, done, partial(socket.can_write, data))):
                 break
         except BrokenPipeError:
             if not flags & MSG_NOSIGNAL:

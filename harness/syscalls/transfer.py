@@ -125,6 +125,8 @@ def write_bytes(task: Task, file: OpenFile, data: bytes, position: int | None = 
                 done += file.write(rest)
             else:
                 done += file.write_at(position + done, rest)
+            if file.one_write:
+                return done
             continue
         except BlockingIOError:
             if file.nonblocking and done:
@@ -136,7 +138,7 @@ def write_bytes(task: Task, file: OpenFile, data: bytes, position: int | None = 
                 raise
             return done
         try:
-            yield from wait_for(file, partial(file.can_write, len(rest)))
+            yield from wait_for(file, partial(file.can_write, rest))
         except Interrupted:
             if not done:
                 raise

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A counter that is read and written as eight bytes.
 
-Models linux-6 ``fs/eventfd.c``. What can fail: ``EINVAL`` for any other number of bytes, or for the
-one value that never counts; ``EAGAIN`` (``BlockingIOError``) at 0, and where the sum is too large.
+Models linux-6 ``fs/eventfd.c``. What can fail: ``EINVAL`` for fewer bytes, or for the one value
+that never counts; ``EAGAIN`` (``BlockingIOError``) at 0, and where the sum is too large.
 """
 
 import errno
@@ -18,10 +18,16 @@ _NEVER: Final = 0xFFFFFFFFFFFFFFFF
 _HIGHEST: Final = _NEVER - 1
 
 
+def _value(data: bytes) -> int:
+    """What a write adds; bytes behind the first eight are not looked at."""
+    return int.from_bytes(data[:VALUE_BYTES], "little")
+
+
 class EventFile(AnonymousFile):
     """The counter; of a semaphore each read takes 1, of others all."""
 
     kind = b"eventfd"
+    one_write = True
 
     def __init__(
         self, superblock: SuperBlock, flags: int, counter: int, *, semaphore: bool
@@ -29,8 +35,6 @@ class EventFile(AnonymousFile):
         super().__init__(superblock, flags)
         self._counter = counter
         self._semaphore = semaphore
-        self._refused = 1
-        """The largest value that had no room when it was written last."""
 
     def read(self, count: int) -> bytes:
         if count < VALUE_BYTES:
@@ -46,19 +50,17 @@ class EventFile(AnonymousFile):
         """What could not be delivered is gone, as on Linux."""
 
     def write(self, data: bytes) -> int:
-        value = int.from_bytes(data, "little")
-        if len(data) != VALUE_BYTES or value == _NEVER:
+        value = _value(data)
+        if len(data) < VALUE_BYTES or value == _NEVER:
             fail(errno.EINVAL)
-        if self._counter + value > _HIGHEST:
-            self._refused = max(self._refused, value)
+        if not self.can_write(data):
             fail(errno.EAGAIN)
         self._counter += value
-        self._refused = 1
         self.inode.wakeups += 1
         return VALUE_BYTES
 
-    def can_write(self, count: int) -> bool:
-        return self._counter + self._refused <= _HIGHEST
+    def can_write(self, data: bytes) -> bool:
+        return self._counter + _value(data) <= _HIGHEST
 
     def poll(self) -> int:
         readable = POLLIN if self._counter else 0

@@ -39,6 +39,8 @@ class OpenFile:
 
     pollable = True
     """Whether it can be waited for by ``epoll``; others are always ready."""
+    one_write = False
+    """Whether ``write()`` ends with what was taken, though there is more to write."""
 
     def __init__(self, inode: Inode, flags: int) -> None:
         inode.superblock.quota.take_file()
@@ -126,9 +128,9 @@ class OpenFile:
         """A number that changes when something happens that :meth:`poll` may tell of."""
         return self.inode.wakeups
 
-    def can_write(self, count: int) -> bool:
-        """Whether writing ``count`` bytes would not wait."""
-        del count
+    def can_write(self, data: bytes) -> bool:
+        """Whether writing them would not wait."""
+        del data
         return bool(self.poll() & (POLLOUT | POLLERR))
 
     def available(self) -> int:

@@ -113,15 +113,15 @@ class PipeEnd(OpenFile):
             return 0
         if not pipe.readers:
             fail(errno.EPIPE)
-        if not self.can_write(len(data)):
+        if not self.can_write(data):
             fail(errno.EAGAIN)
         part = data[: pipe.room]
         pipe.bytes += part
         pipe.wakeups += 1
         return len(part)
 
-    def can_write(self, count: int) -> bool:
-        needed = count if count <= PIPE_BUF else 1
+    def can_write(self, data: bytes) -> bool:
+        needed = len(data) if len(data) <= PIPE_BUF else 1
         return self.inode.room >= needed or not self.inode.readers
 
     def poll(self) -> int:

@@ -26,6 +26,9 @@ class Quota:
     inodes: int = 0
     files: int = 0
     watches: int = 0
+    max_buffered: int = 64 << 20
+    """Bytes that were sent by sockets and not read so far."""
+    buffered: int = 0
 
     def take_page(self) -> None:
         if self.pages >= self.max_pages:
@@ -59,3 +62,12 @@ class Quota:
         if count > 0 and self.watches + count > self.max_watches:
             fail(errno.ENOSPC)
         self.watches += count
+
+    def take_buffers(self, count: int) -> None:
+        if self.buffered + count > self.max_buffered:
+            fail(errno.ENOBUFS)
+        self.buffered += count
+
+    def give_buffers(self, count: int) -> None:
+        assert self.buffered >= count
+        self.buffered -= count

@@ -3,7 +3,8 @@
 
 Models linux-6 ``net/unix/af_unix.c`` as far as ``socketpair(AF_UNIX, SOCK_STREAM)`` needs it. What
 can fail: ``EPIPE`` when the other end will not read; ``ECONNRESET`` once, when it was closed with
-bytes that it had not read; ``EAGAIN`` (``BlockingIOError``).
+bytes that it had not read; ``EAGAIN`` (``BlockingIOError``); ``ENOBUFS`` when all sockets together
+hold too much.
 """
 
 import errno
@@ -14,6 +15,7 @@ from harness.vfs.failure import fail
 from harness.vfs.flags import O_RDWR, POLLERR, POLLHUP, POLLWRBAND, READABLE, WRITABLE
 from harness.vfs.inode import Inode, SuperBlock
 from harness.vfs.open_file import OpenFile
+from harness.vfs.quota import Quota
 
 POLLRDHUP: Final = 0x2000
 RCV_SHUTDOWN: Final = 1
@@ -51,12 +53,19 @@ class Socket(OpenFile):
             self.peer._reset = bool(self._incoming)
             self.shutdown(RCV_SHUTDOWN | SEND_SHUTDOWN)
             self.peer.peer = None
+        self._quota.give_buffers(len(self._incoming))
+        self._incoming.clear()
+
+    @property
+    def _quota(self) -> Quota:
+        return self.inode.superblock.quota
 
     # -- bytes -------------------------------------------------------------------------------
 
     def read(self, count: int) -> bytes:
         data = self.peek(count)
         del self._incoming[: len(data)]
+        self._quota.give_buffers(len(data))
         if data and self.peer is not None:
             self.peer.inode.wakeups += 1
         return data
@@ -72,6 +81,7 @@ class Socket(OpenFile):
         return bytes(self._incoming[:count])
 
     def unread(self, data: bytes) -> None:
+        self._quota.take_buffers(len(data))
         self._incoming[:0] = data
 
     def write(self, data: bytes) -> int:
@@ -80,11 +90,12 @@ class Socket(OpenFile):
         room = BUFFER_BYTES - len(self.peer._incoming)
         if not room:
             fail(errno.EAGAIN)
+        self._quota.take_buffers(len(data[:room]))
         self.peer._incoming += data[:room]
         self.peer.inode.wakeups += 1
         return len(data[:room])
 
-    def can_write(self, count: int) -> bool:
+    def can_write(self, data: bytes) -> bool:
         closed = self.peer is None or self._shutdown & SEND_SHUTDOWN
         return bool(closed) or self._has_room
 

@@ -30,7 +30,7 @@ def test_what_it_prints(release: str, ram: int) -> None:
 
 
 FAULTS = {
-    "a counter has never room": (EventFile, "can_write", lambda file, count: False),
+    "a counter has never room": (EventFile, "can_write", lambda file, data: False),
     "nobody waits for timers": (FileSystem, "next_event", lambda files: None),
     "a timer goes off once": (TimerFile, "_gone_off", lambda file: int(file._expiry == 0)),
     "every edge is a new one": (Interest, "told", property(lambda one: None, lambda one, n: None)),
