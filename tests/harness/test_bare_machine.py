@@ -13,6 +13,8 @@ from harness.verdict import Verdict
 from kernel_model.errors import BadInput
 from tests.elf_bytes import Elf, Phdr
 
+pytestmark = pytest.mark.usefixtures("either_release")
+
 MIB = 1 << 20
 BASE = 0x100000
 HLT, SPIN = b"\xf4", b"\xeb\xfe"

@@ -24,6 +24,8 @@ from tests.harness.cpu.small_kernel import (
     push,
 )
 
+pytestmark = pytest.mark.usefixtures("either_release")
+
 
 @pytest.fixture
 def kernel() -> SmallKernel:

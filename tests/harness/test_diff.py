@@ -17,7 +17,7 @@ from harness.readings.probe_place import PROBE, NoPlace
 from harness.readings.reading import QUESTIONS
 from harness.verdict import Verdict
 from kernel_model.arch_i386.pgtable import PAGE_SHARED
-from kernel_model.config import MIB, Highmem
+from kernel_model.config import MIB, RELEASES, Highmem
 from kernel_model.errors import MmucheckError
 from kernel_model.events import Rights
 from tests.harness.planting import (
@@ -33,6 +33,8 @@ from tests.harness.planting import (
     small_machine,
     write_entry,
 )
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 NX = 1 << 63
 LARGE = 4 * MIB
@@ -105,6 +107,7 @@ def test_exhaustive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.book("3.4")
+@pytest.mark.parametrize("either_release", RELEASES, indirect=True)
 @pytest.mark.parametrize("make", [planted_machine, pae_machine], ids=["two levels", "PAE"])
 def test_process_agrees(make: Callable[[], Planted]) -> None:
     planted = make()

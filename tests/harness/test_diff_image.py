@@ -19,6 +19,8 @@ from kernel_model.errors import BadInput
 from kernel_model.ram import Ram
 from tests.linux_images import AddressSpace, LinuxImage, linux_address_spaces, linux_image
 
+pytestmark = pytest.mark.usefixtures("either_release")
+
 PAGE = 4096
 NX = 1 << 63
 PAGING = CR0_PE | CR0_PG | CR0_WP

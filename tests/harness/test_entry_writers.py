@@ -3,16 +3,21 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from harness.architecture import Access, Ring
 from harness.concerned import region_of
 from harness.failures import about_address
 from harness.machine import Machine
 from harness.monitors.entry_writers import EntryWriters, kernel_functions
+from kernel_model.arch_i386.fixmap import fixed_addresses
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.events import Rights
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_KERNEL
 from tests.kernel_model.mm.user_spaces import UserSpaces
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 RW, PRESENT = 2, 1
 AT = 0x08049000
@@ -143,7 +148,7 @@ def test_regions() -> None:
         0xC3FFFFFF: "direct map",
         0xC4000000: "a gap that no kernel maps",
         kernel.vmalloc_range[0]: "vmalloc space",
-        0xFE000000: "kmap window",
+        fixed_addresses(kernel.config).pkmap_base: "kmap window",
         0xFFFFD000: "fixed addresses",
         0xFFFFF000: "a gap that no kernel maps",
     }

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from harness.expectation import MAX_ARRAY_BYTES, read_expectation
 from kernel_model.errors import BadInput
 
+pytestmark = pytest.mark.usefixtures("either_release")
+
 SOUND: dict[str, Any] = {
     "va": np.array([0xC0000000, 0x1000, 0xC0400000], np.uint32),
     "pa": np.array([0, 0xFFFFFF000, 0x200000], np.uint64),

@@ -14,13 +14,15 @@ from harness.monitors.frames import FrameLedger
 from harness.readings.intent import intended_pages
 from harness.readings.probe_place import PROBE
 from harness.verdict import Verdict
-from kernel_model.arch_i386.fixmap import PKMAP_BASE
+from kernel_model.arch_i386.fixmap import fixed_addresses
 from kernel_model.arch_i386.highmem import KmType
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel
 from kernel_model.mm.gfp import GFP_HIGHUSER, GFP_KERNEL
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 READ, WRITE = 0, 1
 PAGE = 4096
@@ -180,7 +182,8 @@ def test_comparison_finds_missing_flushes_and_a_wrong_frame(small: HighmemMachin
     wrong = small.highmem.kmap(third)
     entry_bytes = 8 if small.kernel.config.pae else 4
     table = virt_to_phys(small.kernel.statics.pkmap_page_table)
-    ptep = table + entry_bytes * (wrong - PKMAP_BASE >> 12)
+    base = fixed_addresses(small.kernel.config).pkmap_base
+    ptep = table + entry_bytes * (wrong - base >> 12)
     small.machine.ram.write32(ptep, small.machine.ram.read32(ptep) + PAGE)
     report = diff(small.machine)
     assert [(finding.verdict, finding.va, finding.length) for finding in report.findings] == [
@@ -193,13 +196,13 @@ def test_comparison_finds_missing_flushes_and_a_wrong_frame(small: HighmemMachin
 @pytest.mark.book("2.7")
 def test_kmaps_mean_the_same_in_every_address_space(high: HighmemMachine) -> None:
     kept, atomic, unused = (high.high_page() for _ in range(3))
+    mm = high.kernel.page_tables.pgd_alloc()
     meant = {
         high.highmem.kmap(kept): kept,
         high.highmem.kmap_atomic(atomic, KmType.BH_IRQ): atomic,
         high.highmem.kmap(unused): unused,
     }
     high.highmem.kunmap(unused)
-    mm = high.kernel.page_tables.pgd_alloc()
     for space in (SWAPPER_PG_DIR, mm):
         high.machine.cpu.load_cr3(space)
         pages = intended_pages(high.kernel, space, no_execute=False)

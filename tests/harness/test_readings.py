@@ -52,6 +52,8 @@ from kernel_model.kernel import Kernel
 from kernel_model.ram import Ram
 from tests.harness.planting import DATA, MORE, TEXT, planted_machine, small_machine
 
+pytestmark = pytest.mark.usefixtures("either_release")
+
 PFNS = st.integers(0, (1 << 24) - 1)
 ANSWERS = st.one_of(PFNS, st.integers(0, 31).map(lambda code: int(fault(code))), st.just(FAULT))
 

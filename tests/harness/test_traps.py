@@ -46,6 +46,8 @@ from tests.harness.cpu.small_kernel import (
     store_eax,
 )
 
+pytestmark = pytest.mark.usefixtures("either_release")
+
 IF, RF, TF = 1 << 9, 1 << 16, 1 << 8
 EXT, IN_IDT = 1, 2
 UNDEFINED = bytes.fromhex("0f0b")
