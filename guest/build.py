@@ -51,10 +51,12 @@ KERNEL_PROGRAMS: Final[dict[str, tuple[str, ...]]] = {
     "vmalloc_test": ("kernel/vmalloc_test.c",),
 }
 """Ring-0 images by name, with what they add to :data:`KERNEL_SOURCES`."""
-EVERY_VARIANT: Final = ("kernel", "slab_test")
-PROGRAMS_2_6: Final = ("kernel", "slab_test", "structs_check", "vmalloc_test")
-"""The images that know the structures of 2.6."""
-PAGING_VARIANTS: Final = ("nohm", "hm", "pae")
+EVERY_VARIANT: Final[dict[str, tuple[str, ...]]] = {
+    "2.4": ("kernel", "slab_test"),
+    "2.6": ("kernel", "slab_test", "structs_check", "vmalloc_test"),
+}
+"""The images that know the structures of a build, by its release."""
+PAGING_VARIANTS: Final = ("nohm", "hm", "pae", "nohm_2_6", "hm_2_6", "pae_2_6")
 """The builds that differ in what all images look at. The others get :data:`EVERY_VARIANT`, the
 images that walk structures."""
 
@@ -179,9 +181,9 @@ def programs() -> Iterator[Program]:
 
 def kernel_programs(variant: str) -> Iterable[str]:
     """The ring-0 images of one build of the kernel."""
-    if header.VARIANTS[variant].release == "2.6":
-        return PROGRAMS_2_6
-    return KERNEL_PROGRAMS if variant in PAGING_VARIANTS else EVERY_VARIANT
+    if variant in PAGING_VARIANTS:
+        return KERNEL_PROGRAMS
+    return EVERY_VARIANT[header.VARIANTS[variant].release]
 
 
 def write_headers(directory: Path) -> None:

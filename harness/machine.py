@@ -59,11 +59,16 @@ class Limits:
     seconds: float = 60.0
 
 
+def paging_variant(config: KernelConfig) -> str:
+    """The build of the guests that knows the page tables of this kernel."""
+    return GUEST_VARIANTS[config.highmem] + RELEASE_SUFFIXES[config.release]
+
+
 def guest_variant(config: KernelConfig) -> str:
     """The build of the guest that knows the structures of this kernel; none does: its tables."""
     abi = Abi.of(config)
     exact = (variant for variant, built in VARIANTS.items() if built == abi)
-    return next(exact, GUEST_VARIANTS[config.highmem] + RELEASE_SUFFIXES[config.release])
+    return next(exact, paging_variant(config))
 
 
 class GuestDied(MmucheckError):

@@ -77,6 +77,7 @@ class Stage:
         file = kernel.hostfs.open(Disk(self.program.file), "access", FMODE_READ)
         _, self.esp = loader.load(self.program, file, [b"access"], [])
         kernel.files.fput(file)
+        self.first = self.spaces.after_exec(self.first)
         # The program's own pages are there, so that each fault is one of the page in question.
         self.machine.call("bare_read", self.program.symbols["user_read"])
         self.machine.call("bare_write", self.esp - 4, 0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS
+from harness.machine import paging_variant
 from harness.monitors.buddies import check_machine
 from harness.monitors.frames import FrameLedger
 from harness.processes.checking import compare_changed
@@ -41,7 +41,7 @@ _RIGHTS: Final = {"r": R, "rw": RW}
 
 @pytest.fixture
 def stage(mmu_machines: Machines) -> Stage:
-    variant = GUEST_VARIANTS[mmu_machines.config.highmem]
+    variant = paging_variant(mmu_machines.config)
     return Stage(mmu_machines.machine(image=guest_path("fault_test", variant)))
 
 

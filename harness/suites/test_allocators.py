@@ -16,9 +16,8 @@ from harness.monitors.frames import FrameLedger
 from harness.monitors.slabs import slab_census
 from harness.monitors.vmlist import vmlist_census
 from harness.pytest_plugin.options import session_options
+from harness.suites.giving_back import give_back
 from harness.suites.stage import NotAsExpected
-from kernel_model.mm.gfp import GFP_ATOMIC, GFP_DMA, GFP_KERNEL
-from kernel_model.mm.slab.flags import SLAB_KERNEL
 from kernel_model.proc import buddyinfo
 
 _ROUNDS: Final = 600
@@ -33,9 +32,7 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 
 
 def _ledger(kernel: Any) -> FrameLedger:
-    """What the census of frames needs besides RAM, which it reads as 2.4 lays it."""
-    if kernel.config.release != "2.4":
-        pytest.skip(f"the census of frames reads 2.4's zones, not those of {kernel.config.release}")
+    """What the census of frames needs besides RAM."""
     ledger = FrameLedger.of(kernel.image.events)
     assert ledger is not None
     return ledger
@@ -44,16 +41,16 @@ def _ledger(kernel: Any) -> FrameLedger:
 @pytest.mark.mmu(ram="16M", highmem="none", nodes="1")
 def test_buddy(kernel: Any, chance: random.Random) -> None:
     """Blocks of all orders come and go; at the end every pair is one block again."""
-    allocator, ledger = kernel.allocator, _ledger(kernel)
-    before, owned = buddyinfo.text(kernel), set(ledger.owned_frames())
+    allocator, ledger, gfp = kernel.allocator, _ledger(kernel), kernel.image.constants.gfp
+    masks = gfp.kernel, gfp.atomic, gfp.dma
+    before, owned = _free_blocks(kernel), set(ledger.owned_frames())
     held: list[tuple[int, int]] = []
     for turn in range(_ROUNDS):
         if held and chance.random() < 0.5:
             allocator.free_pages(*held.pop(chance.randrange(len(held))))
         else:
             order = min(int(chance.expovariate(0.7)), 9)
-            mask = chance.choice((GFP_KERNEL, GFP_ATOMIC, GFP_DMA))
-            if page := allocator.alloc_pages(mask, order):
+            if page := allocator.alloc_pages(chance.choice(masks), order):
                 _check_block(allocator, page, order)
                 held.append((page, order))
         if turn % 25 == 0:
@@ -62,7 +59,7 @@ def test_buddy(kernel: Any, chance: random.Random) -> None:
     for block in held:
         allocator.free_pages(*block)
     check_machine(kernel, ledger)
-    if (after := buddyinfo.text(kernel)) != before:
+    if (after := _free_blocks(kernel)) != before:
         lost = sorted(set(ledger.owned_frames()) - owned)
         text = "\n".join(
             [
@@ -78,6 +75,12 @@ def test_buddy(kernel: Any, chance: random.Random) -> None:
             ]
         )
         raise NotAsExpected("free blocks are not merged with their buddies", text)
+
+
+def _free_blocks(kernel: Any) -> str:
+    """``/proc/buddyinfo`` when no frame waits on the list of a CPU."""
+    give_back(kernel)
+    return buddyinfo.text(kernel)
 
 
 def _check_block(allocator: Any, page: int, order: int) -> None:
@@ -110,7 +113,7 @@ def test_slab(kernel: Any, chance: random.Random, debug: bool) -> None:
             live[size].remove(objp)
             slab.kmem_cache_free(caches[size], objp)
         else:
-            _take(slab, caches[size], size, live[size])
+            _take(kernel, caches[size], size, live[size])
         if turn % 40 == 0:
             _check_slabs(kernel, caches, live)
     _check_slabs(kernel, caches, live)
@@ -123,12 +126,11 @@ def test_slab(kernel: Any, chance: random.Random, debug: bool) -> None:
                 f"every object of cache suite-{size} was freed, and kmem_cache_destroy() still "
                 f"finds some\n{_SLAB}",
             )
-    if kernel.config.release == "2.4":
-        check_machine(kernel, _ledger(kernel))
+    check_machine(kernel, _ledger(kernel))
 
 
-def _take(slab: Any, cachep: int, size: int, live: set[int]) -> None:
-    objp = slab.kmem_cache_alloc(cachep, SLAB_KERNEL)
+def _take(kernel: Any, cachep: int, size: int, live: set[int]) -> None:
+    objp = kernel.slab.kmem_cache_alloc(cachep, kernel.image.constants.gfp.kernel)
     overlap = [other for other in live if abs(other - objp) < size]
     if overlap:
         raise NotAsExpected(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS
+from harness.machine import paging_variant
 from harness.pytest_plugin.machines import Machines
 from harness.suites.stage import NONE, PAGE, PRIVATE, RW, SHARED, R, Stage
 
@@ -117,7 +117,7 @@ _PLACES: Final[dict[str, Callable[[Stage], int]]] = {
 @pytest.mark.parametrize("row", list(_rows()), ids=str)
 @pytest.mark.mmu(nodes="1", cpus="1")
 def test_fault(mmu_machines: Machines, row: Row) -> None:
-    image = guest_path("fault_test", GUEST_VARIANTS[mmu_machines.config.highmem])
+    image = guest_path("fault_test", paging_variant(mmu_machines.config))
     stage = Stage(mmu_machines.machine(image=image))
     addr = _PLACES[row.what](stage)
     result = stage.access(row.who, row.access, addr, 0x5A5A)

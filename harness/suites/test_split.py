@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS
+from harness.machine import paging_variant
 from harness.pytest_plugin.machines import Machines
 from harness.suites.stage import NotAsExpected
 
@@ -31,7 +31,7 @@ _CONFIGS: Final = {
 @pytest.mark.mmu(nodes="1", cpus="1")
 def test_split(mmu_machines: Machines, words: dict[str, str]) -> None:
     """Each line is one access: ring, what, address, and the fault with its error code and CR2."""
-    image = guest_path("split_test", GUEST_VARIANTS[mmu_machines.config.highmem])
+    image = guest_path("split_test", paging_variant(mmu_machines.config))
     machine = mmu_machines.machine(image=image)
     lines = machine.console.decode("ascii", "replace").splitlines()
     wrong = [line for line in lines if not line.startswith("ok")]

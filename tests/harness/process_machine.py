@@ -13,7 +13,7 @@ from typing import Any
 from harness.binfmt_elf import ElfLoader
 from harness.elf import load_elf
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS, Machine
+from harness.machine import Machine, paging_variant
 from harness.uaccess import UserAccess
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.page import TASK_SIZE
@@ -101,7 +101,7 @@ class ProcessMachine:
         self.esp = self._load()
 
     def _image(self) -> Path:
-        return guest_path("fault_test", GUEST_VARIANTS[self.config.highmem])
+        return guest_path("fault_test", paging_variant(self.config))
 
     def _load(self) -> int:
         self.spaces.enter(self.first)

@@ -20,7 +20,7 @@ import pytest
 from harness.binfmt_elf import ElfLoader
 from harness.elf import load_elf
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS, GuestDied, GuestStopped, Limits, Machine
+from harness.machine import GuestDied, GuestStopped, Limits, Machine, paging_variant
 from harness.uaccess import UserAccess
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.signal import SigInfo
@@ -192,7 +192,7 @@ class World:
         self.next = 0x50000000
 
     def _image(self) -> Path:
-        return guest_path("fault_test", GUEST_VARIANTS[self.config.highmem])
+        return guest_path("fault_test", paging_variant(self.config))
 
     def _faulted(self, kind: FaultKind, _regs: int, error_code: int, address: int) -> None:
         self.faults.append((error_code, address, kind))

@@ -7,7 +7,7 @@ import pytest
 
 from harness.architecture import CR4_PAE, CR4_PGE, CR4_PSE
 from harness.guests import guest_path
-from harness.machine import GUEST_VARIANTS, GuestDied, GuestStopped, Limits, Machine
+from harness.machine import GuestDied, GuestStopped, Limits, Machine, paging_variant
 from kernel_model.arch_i386.processor import X86_CR4_OSFXSR, X86_CR4_OSXMMEXCPT
 from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput, MmucheckError
@@ -36,7 +36,7 @@ def config(request: pytest.FixtureRequest) -> KernelConfig:
 
 
 def guest(program: str, config: KernelConfig) -> Path:
-    return guest_path(program, GUEST_VARIANTS[config.highmem])
+    return guest_path(program, paging_variant(config))
 
 
 @pytest.mark.book("3.6.1", "3.6.2")
