@@ -71,11 +71,22 @@ class SharedForever(Kernel):
 
 
 class KeepsPageTables(Kernel):
-    """``pte_free()`` takes a page table out of the directory, and keeps it."""
+    """A page table is taken out of the directory, by ``pte_free()`` (2.4) or
+    ``clear_page_range()`` (2.6), and kept."""
 
     def start_kernel(self, *arguments: Any, **more: Any) -> None:
         super().start_kernel(*arguments, **more)
         self.page_tables.pte_free = lambda pmdp: self.tables.set_pmd(pmdp, 0)  # type: ignore[method-assign]
+        tables: Any = self.memory.tables
+        detach = getattr(tables, "detach_table", None)
+
+        def detach_table(pmdp: int) -> int:
+            table: int = detach(pmdp)
+            self.allocator.get_page(self.allocator.memmap.page(table >> 12))
+            return table
+
+        if detach is not None:
+            tables.detach_table = detach_table
 
 
 class ProtectsNothing(Kernel):
