@@ -75,7 +75,7 @@ class VirtualCaches(CacheFlush):
     @classmethod
     def watch(cls, kernel: Kernel) -> "VirtualCaches":
         """Give a booted kernel such caches."""
-        caches = cls(kernel)
+        caches = _OF_RELEASE[kernel.config.release](kernel)
         kernel.tlb.caches = caches
         kernel.tlb.processor = _Snooper(kernel.tlb.processor, caches)
         kernel.image.events.listeners.append(caches)
@@ -234,6 +234,16 @@ class VirtualCaches(CacheFlush):
 
     def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
         """Tables of the kernel are in no cache by address."""
+
+
+class VirtualCaches26(VirtualCaches):
+    """Those of a machine that 2.6 runs on."""
+
+    def flush_page_to_ram(self, page: int) -> None:
+        """No such call is made."""
+
+
+_OF_RELEASE: Final = {"2.4": VirtualCaches, "2.6": VirtualCaches26}
 
 
 def _only_more(before: tuple[int, Rights], after: tuple[int, Rights]) -> bool:

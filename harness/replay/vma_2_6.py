@@ -154,6 +154,9 @@ class EmptyTables:
     def flush_tlb_mm(self, mm: int) -> None:
         """There is no TLB."""
 
+    def flush_tlb_pgtables(self, mm: int, start: int, end: int) -> None:
+        """There is no TLB."""
+
     def flush_cache_mm(self, mm: int) -> None:
         """There is no cache."""
 

@@ -34,7 +34,11 @@ class CacheFlush:
         """Before the kernel unmaps pages there (2.6)."""
 
     def flush_page_to_ram(self, page: int) -> None:
-        """The kernel wrote to a frame that a process is about to see (2.4)."""
+        """The kernel wrote to a frame that a process is about to see.
+
+        2.6 has no such call, and nothing may come of it there: who fills a frame says for which
+        address, or that it is a file's.
+        """
 
     def flush_dcache_page(self, page: int) -> None:
         """The kernel wrote to a page of a file, or is about to read one that processes write."""
@@ -46,7 +50,7 @@ class CacheFlush:
         """A process is about to see a frame that may hold instructions."""
 
     def clear_user_page(self, page: int, vaddr: int) -> None:
-        """The frame was cleared for the page at ``vaddr`` of a process (2.6)."""
+        """The frame was cleared for the page at ``vaddr`` of a process."""
 
     def copy_user_page(self, page: int, vaddr: int) -> None:
-        """The frame was filled by copying for the page at ``vaddr`` of a process (2.6)."""
+        """The frame was filled by copying for the page at ``vaddr`` of a process."""

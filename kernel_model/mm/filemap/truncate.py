@@ -34,6 +34,7 @@ class Truncation:
             elif partial and index == first - 1:
                 pages.lock_page(page)
                 pages.clear_frame(page, partial)
+                pages.tlb.caches.flush_dcache_page(page)
                 pages.tlb.caches.flush_page_to_ram(page)
                 pages.unlock_page(page)
 

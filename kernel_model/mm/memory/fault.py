@@ -205,8 +205,10 @@ class FaultHandler:
         if page == NOPAGE_OOM:
             return Fault.OOM
         own = write_access and not flags & VM_SHARED
-        if own and not (page := self._early_copy(vma, page)):
-            return Fault.OOM
+        if own:
+            if not (page := self._early_copy(vma, page)):
+                return Fault.OOM
+            self._tlb.caches.copy_user_page(page, vaddr)
         if not self._memmap.reserved(page):
             words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         self.counts[Cause.FILE_COPY if own else Cause.FILE] += 1
@@ -247,6 +249,7 @@ class FaultHandler:
         if not page:
             return Fault.OOM
         self.counts[Cause.ANONYMOUS] += 1
+        self._tlb.caches.clear_user_page(page, vaddr)
         self._tlb.caches.flush_page_to_ram(page)
         self._enter_lru(page)
         self._memmap.set_bit(page, PG_REFERENCED)
@@ -359,6 +362,7 @@ class FaultHandler:
             self._words[(mm - PAGE_OFFSET >> 2) + self._rss] += 1
         else:
             self._rmap.remove(mm, old, ptep)
+        self._tlb.caches.copy_user_page(new, vaddr)
         self._tlb.caches.flush_page_to_ram(new)
         copied = self._mkwrite(mk_pte(memmap.pfn(new), prot), flags)
         self._establish(pgd, vaddr, ptep, copied, flags)

@@ -70,6 +70,11 @@ class PageFollower:
         Returns (frames, error): the frames up to the first that is not to be had, and 0 or
         ``-EFAULT`` or ``-ENOMEM``. ``force`` asks only what the VMA could be changed to allow.
         """
+        return self._faulted_in(mm, start, count, write=write, force=force)
+
+    def _faulted_in(
+        self, mm: int, start: int, count: int, *, write: bool, force: bool = False
+    ) -> tuple[list[int], int]:
         pages: list[int] = []
         address = start & PAGE_MASK
         while len(pages) < count:
@@ -113,7 +118,7 @@ class PageFollower:
         vma = self._find_extend_vma(mm, start)
         flags = self._words[(vma - PAGE_OFFSET >> 2) + self._vm_flags] if vma else 0
         count = (end + PAGE_SIZE - 1) // PAGE_SIZE - start // PAGE_SIZE
-        pages, error = self.get_user_pages(mm, start, count, write=bool(flags & VM_WRITE))
+        pages, error = self._faulted_in(mm, start, count, write=bool(flags & VM_WRITE))
         for page in pages:
             if page:
                 self._allocator.put_page(page)

@@ -40,5 +40,8 @@ class PageOperations(Protocol):
     def flush_tlb_mm(self, mm: int) -> None:
         """Drop every translation of an address space."""
 
+    def flush_tlb_pgtables(self, mm: int, start: int, end: int) -> None:
+        """Page tables between two addresses were taken out of the directory."""
+
     def flush_cache_mm(self, mm: int) -> None:
         """Write back what caches hold by virtual address."""

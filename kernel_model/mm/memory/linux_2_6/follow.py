@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.arch_i386.pgtable import PAGE_DIRTY, PAGE_RW, pte_pfn, pte_present
+from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.errno import EFAULT, ENOMEM
 from kernel_model.image import KernelImage
 from kernel_model.mm.hugetlb.tables import HugePageTables
@@ -34,10 +35,21 @@ class PageFollower26(PageFollower):
         find_extend_vma: Callable[[int, int], int],
         set_page_dirty: SetPageDirty,
         huge: HugePageTables,
+        tlb: Tlb,
     ) -> None:
         super().__init__(image, allocator, tables, faults, find_extend_vma)
         self._set_page_dirty = set_page_dirty
         self._huge = huge
+        self._tlb = tlb
+
+    def get_user_pages(
+        self, mm: int, start: int, count: int, *, write: bool, force: bool = False
+    ) -> tuple[list[int], int]:
+        pages, error = super().get_user_pages(mm, start, count, write=write, force=force)
+        for page in pages:
+            # Whoever asked will use the frame by another address than the process.
+            self._tlb.caches.flush_dcache_page(page)
+        return pages, error
 
     def follow_page(self, mm: int, address: int, *, write: bool = False) -> int:
         pgd = self._tables.pgd(mm)

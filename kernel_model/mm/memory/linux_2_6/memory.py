@@ -54,7 +54,7 @@ class Memory26(Memory):
             changer=EntryChanger26(image, tables, zap, tlb, memmap, rmap),
             mapper=PageMapper(image, allocator, tables, tlb),
             follower=PageFollower26(
-                image, allocator, tables, faults, find_extend_vma, set_page_dirty, huge
+                image, allocator, tables, faults, find_extend_vma, set_page_dirty, huge, tlb
             ),
         )
         super().__init__(page_tables, tlb, parts)

@@ -12,6 +12,3 @@ class PageOperations(pages.PageOperations, Protocol):
 
     def clear_page_tables(self, mm: int, first: int, count: int) -> None:
         """Free what hangs below ``count`` entries of the page directory from ``first`` on."""
-
-    def flush_tlb_pgtables(self, mm: int, start: int, end: int) -> None:
-        """Page tables between two addresses were freed."""

@@ -73,6 +73,8 @@ class CuttingUnmapper(Unmapper):
         pmd_mask = -self._shape.pmd_size
         if first & pmd_mask < last & pmd_mask:
             tlb.clear_page_range(first, last)
+            # For CPUs that keep their page tables at virtual addresses; an i386 does not.
+            self._pages.flush_tlb_pgtables(mm, first, last)
         tlb.tlb_finish_mmu(start, end)
 
     def _uncharge(self, vmas: Sequence[int]) -> None:
