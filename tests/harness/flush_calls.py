@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every call of a flush in the kernel model, from its source; and one of them forgotten."""
+"""Every call of a flush in the kernel model, from its source, by the release that makes it; and
+some of them forgotten."""
 
 import ast
 import sys
@@ -17,9 +18,22 @@ from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.mm.memory import Memory
 
 ROOT = Path(kernel_model.__file__).parent
+ONLY = {"2.4": {"linux_2_4", "swap_out"}, "2.6": {"linux_2_6", "rmap", "hugetlb"}}
+"""Modules and packages of one release; all others are of both."""
 TLB = ("flush_tlb",)
-CACHES = ("flush_cache", "flush_dcache", "flush_icache", "flush_page_to_ram")
+CACHES = ("flush_cache", "flush_dcache", "flush_icache", "clear_user_page", "copy_user_page")
+PAGE_TO_RAM = ("flush_page_to_ram",)
+ALL = TLB + CACHES + PAGE_TO_RAM
 """What the names of flushes begin with."""
+CACHES_OF = {"2.4": CACHES + PAGE_TO_RAM, "2.6": CACHES}
+"""2.6 has no ``flush_page_to_ram()``; the code of both releases calls one of which nothing comes
+(:mod:`kernel_model.arch_i386.cacheflush`)."""
+
+
+def is_of(release: str, file: str) -> bool:
+    """Whether a module, by its path, is one of the release, and not of others alone."""
+    others = set().union(*(names for only, names in ONLY.items() if only != release))
+    return others.isdisjoint(Path(file).with_suffix("").parts)
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,8 @@ class FlushCall:
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, file: str, flushes: tuple[str, ...]) -> None:
-        self._file, self._flushes, self._names = file, flushes, [""]
+    def __init__(self, file: str) -> None:
+        self._file, self._names = file, [""]
         self.found: list[FlushCall] = []
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -56,29 +70,37 @@ class _Finder(ast.NodeVisitor):
         self._names.pop()
 
     def visit_Call(self, node: ast.Call) -> None:
-        if isinstance(node.func, ast.Attribute) and node.func.attr.startswith(self._flushes):
+        if isinstance(node.func, ast.Attribute) and node.func.attr.startswith(ALL):
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             self.found.append(FlushCall(self._file, self._names[-1], node.func.attr, lines))
         self.generic_visit(node)
 
 
 @cache
-def flush_calls(flushes: tuple[str, ...] = TLB, other: str = "linux_2_6") -> dict[str, FlushCall]:
-    """By their names, but for those in modules of the ``other`` release; the second call of the
-    same flush in a function has a 2 behind its own."""
+def all_calls() -> dict[str, FlushCall]:
+    """By their names; the second call of the same flush in a function has a 2 behind its own."""
     found: list[FlushCall] = []
     for path in sorted(ROOT.rglob("*.py")):
-        # Reverse maps and huge pages are things of 2.6, wherever they stand.
-        if {other, "rmap", "hugetlb"} & set(path.parts) or path.stem == other:
-            continue
-        finder = _Finder(path.relative_to(ROOT).as_posix(), flushes)
-        finder.visit(ast.parse(path.read_text()))
-        found += finder.found
+        text = path.read_text()
+        if any(name in text for name in ALL):
+            finder = _Finder(path.relative_to(ROOT).as_posix())
+            finder.visit(ast.parse(text))
+            found += finder.found
     calls: dict[str, FlushCall] = {}
     for call in found:
         calls[str(call) + " 2" * (str(call) in calls)] = call
     assert len(calls) == len(found)
     return calls
+
+
+@cache
+def flush_calls(release: str, flushes: tuple[str, ...] = TLB) -> dict[str, FlushCall]:
+    """The calls of some flushes that a release makes."""
+    return {
+        name: call
+        for name, call in all_calls().items()
+        if call.flush.startswith(flushes) and is_of(release, call.file)
+    }
 
 
 @contextmanager
@@ -97,9 +119,7 @@ def forgotten(*calls: FlushCall) -> Iterator[list[FlushCall]]:
         return flush
 
     kinds = (Tlb, Memory, UnicornCpu, VirtualCaches)
-    methods = [
-        (kind, name) for kind in kinds for name in vars(kind) if name.startswith(TLB + CACHES)
-    ]
+    methods = [(kind, name) for kind in kinds for name in vars(kind) if name.startswith(ALL)]
     real = {place: getattr(*place) for place in methods}
     for kind, name in methods:
         setattr(kind, name, forgetting(real[kind, name]))

@@ -1,17 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the tables of forgotten flushes do to a machine with processes."""
 
-from harness.diff import diff
+from dataclasses import replace
+
+import numpy as np
+
 from harness.machine import GuestDied, Machine
+from harness.progress import Meter
+from harness.readings.cpu_mmu import ask_mmu
+from harness.readings.reading import disagree
+from harness.readings.spec import SpecView, mmu_features
 from kernel_model.arch_i386.highmem import KmType
 from kernel_model.arch_i386.page import PAGE_OFFSET
+from kernel_model.config import MIB
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.filemap.sync import MS_SYNC
-from kernel_model.mm.gfp import GFP_HIGHUSER
+from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
 from kernel_model.structs.sched import CLONE_VM
+from tests.harness.made_to_reclaim import Asking26
 from tests.harness.process_machine import (
     ANONYMOUS,
     CONFIGS,
+    FIXED,
     MCL_CURRENT,
     PAGE,
     RW,
@@ -21,17 +31,27 @@ from tests.harness.process_machine import (
     R,
 )
 
-AT, ELSEWHERE = 0x50001000, 0x60001000
+AT, ELSEWHERE, HUGE = 0x50001000, 0x60001000, 0x70000000
 OLD, NEW = 0x0BAD0BAD, 0x600D600D
 RESERVED = 0x3F0000
+BOOT_PAGES = 2048
+"""From 0: what the tables of the boot map."""
 EFAULT = 0xFFFFFFF2
+RELEASES = ("2.4", "2.6")
+BUILDS = CONFIGS | {
+    "2-level": replace(CONFIGS["2-level"], ram=8 * MIB),
+    "huge pages": replace(CONFIGS["2.6"], nr_hugepages=1),
+}
+"""What a row may be tried on, whatever the release; comparisons take the longer the more memory
+there is."""
 
 
 class Stage:
     """A machine, a process on it whose other pages are locked, and what the rows do to them."""
 
-    def __init__(self, build: str) -> None:
-        self.world = world = ProcessMachine(CONFIGS[build])
+    def __init__(self, build: str, release: str) -> None:
+        config = replace(BUILDS[build], release=release)
+        self.world = world = ProcessMachine(config)
         self.kernel = world.kernel
         self.process = world.spaces.fork(world.first)
         world.spaces.enter(self.process)
@@ -152,6 +172,61 @@ class Stage:
     def empty(self) -> None:
         self.kernel.spaces.exit_mmap(self.mm)
 
+    # -- what 2.6 has besides ------------------------------------------------------------------
+
+    def fault_again(self) -> None:
+        """A write to a page that may be written to: somebody else's fault was faster."""
+        vma = self.kernel.spaces.find_vma(self.mm, AT)
+        assert self.kernel.memory.handle_mm_fault(self.mm, vma, AT, True) > 0
+
+    def ask_whether_used(self) -> None:
+        """It was; from now on it counts as unused."""
+        page = self.kernel.allocator.memmap.page(self.world.frame(self.process, AT))
+        assert self.kernel.reverse_walk.page_referenced(page, is_locked=True)
+        assert self.world.bits(self.process, AT) == "P W U D"
+
+    def unmap_unasked(self) -> None:
+        """Reclaim takes the page without asking whether it was used."""
+        kernel, reclaiming = self.kernel, self.world.reclaiming
+        memmap, lock = kernel.allocator.memmap, kernel.image.constants.page_flags.mask("locked")
+        page = memmap.page(self.world.frame(self.process, AT))
+        memmap.set_flags(page, memmap.flags(page) | lock)
+        assert isinstance(reclaiming, Asking26)
+        reclaiming.unmap(kernel, page)
+        memmap.set_flags(page, memmap.flags(page) & ~lock)
+
+    def used_again(self) -> str:
+        self.read()
+        return self.world.bits(self.process, AT)
+
+    def read_one_of_two(self) -> None:
+        """The first page of a file that has another word in its second one."""
+        content = Content(OLD, pages=2)
+        content.write_page(1, NEW.to_bytes(4, "little").ljust(PAGE, b"\0"))
+        self.world.map_file(AT, content, SHARED)
+        self.read()
+
+    def remap_file_pages(self) -> None:
+        """The second page where the first one was."""
+        assert self.kernel.spaces.sys_remap_file_pages(AT, PAGE, 0, 1, 0) == 0
+
+    def written_huge(self) -> None:
+        fs = self.kernel.hugetlbfs
+        assert fs is not None
+        file = fs.open(fs.hugetlbfs_get_inode(fs.mount()), "huge", FMODE_READ | FMODE_WRITE)
+        size, flags = fs.pool.huge.size, SHARED | FIXED
+        assert self.kernel.spaces.do_mmap_pgoff(file, HUGE, size, RW, flags, 0) == HUGE
+        self.kernel.files.fput(file)
+        assert self.world.write(self.process, HUGE, OLD) == OLD
+
+    def unmap_huge(self) -> None:
+        assert self.kernel.hugetlbfs is not None
+        size = self.kernel.hugetlbfs.pool.huge.size
+        assert self.kernel.spaces.do_munmap(self.mm, HUGE, size) == 0
+
+    def read_huge(self) -> int | str:
+        return self.read(HUGE)
+
     # -- addresses of the kernel ---------------------------------------------------------------
 
     def kernel_read(self) -> int | str:
@@ -161,7 +236,7 @@ class Stage:
             return "oops"
 
     def high_page(self, value: int) -> int:
-        page = self.kernel.allocator.alloc_page(GFP_HIGHUSER)
+        page = self.kernel.allocator.alloc_page(self.kernel.image.constants.gfp.highuser)
         self.world.machine.ram.write32(self.kernel.allocator.memmap.pfn(page) << 12, value)
         return page
 
@@ -222,8 +297,8 @@ class Stage:
         """The machine is only made in ``access``."""
 
     def boot(self) -> bool:
-        """Whether all readings of a fresh machine agree."""
-        return diff(Machine(Kernel(self.world.config))).ok
+        """Whether a fresh machine has nothing stale in its TLB."""
+        return nothing_is_stale(Machine(Kernel(self.world.config)))
 
     def low_read_after_joining(self) -> str:
         """A CPU joins a kernel that runs; it has turned paging on at a low address."""
@@ -233,3 +308,12 @@ class Stage:
         except GuestDied:
             return "oops"
         return "read"
+
+
+def nothing_is_stale(machine: Machine) -> bool:
+    """Whether the MMU says what the tables do, where the kernel has something mapped, and where it
+    had while it booted."""
+    spec = SpecView(machine.ram, machine.cpu.control, mmu_features(machine.cpu))
+    pages = np.union1d(np.flatnonzero(spec.pages.rights), np.arange(BOOT_PAGES))
+    asked = ask_mmu(machine.cpu, pages, Meter(None), pages)
+    return not disagree(asked.answers, spec.reading(pages).answers).any()

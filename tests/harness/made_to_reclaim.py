@@ -116,12 +116,12 @@ class Asking26(MadeToReclaim):
         allocator.get_page(page)
         memmap.set_flags(page, memmap.flags(page) | lock)
         kernel.reverse_walk.page_referenced(page, is_locked=True)
-        self._unmap(kernel, page)
+        self.unmap(kernel, page)
         memmap.set_flags(page, memmap.flags(page) & ~lock)
         allocator.put_page(page)
 
-    def _unmap(self, kernel: Kernel, page: int) -> None:
-        """A page that stays, because somebody locked it, gives its slot back."""
+    def unmap(self, kernel: Kernel, page: int) -> None:
+        """Of a locked frame. A page that stays, because somebody locked it, gives its slot back."""
         memmap, swap = kernel.allocator.memmap, kernel.swap_cache
         assert isinstance(swap, SwapCache26)
         anonymous = memmap.words[memmap.word(page, memmap.mapping_word)] & 1

@@ -113,6 +113,7 @@ class PteUnmapper:
         pgd = self._tables.pgd(mm)
         self._tlb.caches.flush_cache_page(pgd, vaddr)
         pte = entries.ptep_get_and_clear(ptep)
+        # Who asked whether the page was used has flushed it then; 2.6.0 does not ask.
         self._tlb.flush_tlb_page(pgd, vaddr)
         if pages.anon(page):
             self._to_swap(mm, page, ptep)

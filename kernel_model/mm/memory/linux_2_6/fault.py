@@ -64,6 +64,7 @@ class FaultHandler26(FaultHandler):
         # The CPU sets "accessed" by itself; of a page that is read there is nothing else to say.
         if write_access:
             self._entries.set_pte(ptep, pte | PAGE_ACCESSED | PAGE_DIRTY)
+            # As in 2.4 an i386 would do without: the entry gained bits and lost none.
             self._tlb.flush_tlb_page(pgd, vaddr)
 
     def _do_absent_page(
