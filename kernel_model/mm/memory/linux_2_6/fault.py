@@ -11,7 +11,7 @@ the file. In RAM besides what 2.4 has: ``page_state``.
 from typing import Final
 
 from kernel_model.arch_i386.highmem import DirectMapping
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE
+from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
 from kernel_model.arch_i386.pgtable import PAGE_ACCESSED, PAGE_DIRTY, PAGE_RW
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.errno import ENOMEM
@@ -102,7 +102,11 @@ class FaultHandler26(FaultHandler):
         return page - NOPAGE_MAJOR, Fault.MAJOR
 
     def _zeroed_page(self) -> int:
-        return self._allocator.alloc_page(self._gfp_highuser | self._gfp_zero, "user page")
+        page = self._allocator.alloc_page(self._gfp_highuser | self._gfp_zero, "user page")
+        if page:
+            # The frame may have held a program.
+            self._tlb.processor.snoop(self._memmap.pfn(page) << PAGE_SHIFT, PAGE_SIZE)
+        return page
 
     def _private_copy(self, source: int) -> int:
         if source == self._memmap.page(ZERO_PFN):

@@ -108,6 +108,7 @@ class CuttingUnmapper(Unmapper):
         """Unmap everything: first all pages, then all page tables, then the VMAs."""
         space, vmas = self._areas.mm(mm), self._areas.list(mm)
         tlb = self._pages.tlb_gather_mmu(mm, full_mm_flush=True)
+        # Unmapping flushes each range as well; but a machine may do better with all at once.
         self._pages.flush_cache_mm(mm)
         tlb.unmap_vmas(vmas, 0, _ALL)
         space.map_count -= len(vmas)
