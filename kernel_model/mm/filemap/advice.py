@@ -57,8 +57,12 @@ class Advice:
         view = self._pages.image.at(self._structs.vm_area_struct, vma)
         if view.vm_flags & (VM_LOCKED | VM_HUGETLB):
             return -EINVAL
-        self._zap_page_range(int(view.vm_mm), start, end - start)
+        self._unmap(vma, start, end)
         return 0
+
+    def _unmap(self, vma: int, start: int, end: int) -> None:
+        view = self._pages.image.at(self._structs.vm_area_struct, vma)
+        self._zap_page_range(int(view.vm_mm), start, end - start)
 
     def mincore_vma(self, vma: int, start: int, end: int) -> bytes | int:
         """For each page from ``start`` on 1 if it is cached and up to date, else 0."""

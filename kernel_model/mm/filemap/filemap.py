@@ -32,7 +32,7 @@ class Filemap:
         truncation = Truncation(pages, mapped_by)
         faults = self.file_faults(pages, reader)
         sync = MemorySync(pages, write_back, tables, find_vma)
-        advice = Advice(pages, reader, zap_page_range)
+        advice = self.advice(pages, reader, zap_page_range)
         writer = FileWriter(pages, write_back, truncation)
         self.pages = pages
         self.evict = Eviction(pages, write_back, truncation)
@@ -61,6 +61,12 @@ class Filemap:
     def reader(self, pages: FilePages, mapped_by: MappedBy) -> FileReader:
         """Who reads files."""
         return FileReader(pages, mapped_by)
+
+    def advice(
+        self, pages: FilePages, reader: FileReader, zap_page_range: ZapPageRange
+    ) -> Advice:
+        """Who takes advice about them."""
+        return Advice(pages, reader, zap_page_range)
 
     def file_faults(self, pages: FilePages, reader: FileReader) -> FileFaults:
         """Who answers faults on them."""

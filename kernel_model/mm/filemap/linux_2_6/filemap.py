@@ -2,6 +2,7 @@
 """The parts of ``mm/filemap.c`` put together for a machine that runs 2.6."""
 
 from kernel_model.mm.filemap.filemap import Filemap
+from kernel_model.mm.filemap.linux_2_6.advice import Advice26
 from kernel_model.mm.filemap.linux_2_6.nopage import FileFaults26
 from kernel_model.mm.filemap.linux_2_6.read import FileReader26
 from kernel_model.mm.filemap.mapped_by import MappedBy, ZapPageRange
@@ -29,6 +30,11 @@ class Filemap26(Filemap):
 
     def reader(self, pages: FilePages, mapped_by: MappedBy) -> FileReader:
         return FileReader26(pages, mapped_by)
+
+    def advice(
+        self, pages: FilePages, reader: FileReader, zap_page_range: ZapPageRange
+    ) -> Advice26:
+        return Advice26(pages, reader, zap_page_range)
 
     def file_faults(self, pages: FilePages, reader: FileReader) -> FileFaults:
         return FileFaults26(pages, reader, self._install)

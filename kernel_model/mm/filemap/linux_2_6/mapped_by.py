@@ -39,8 +39,9 @@ class SharedTrees:
         for vma in list(self._trees.overlapping(mapping + self._i_mmap, first, LAST_INDEX)):
             mm, address, size = self._ends.range_from(vma, first)
             if size:
-                self._zap_page_range(mm, address, size, ZapDetails(0, 0, first, LAST_INDEX))
+                self._zap_page_range(mm, address, size, ZapDetails(first, LAST_INDEX))
         for node in list(self._lists.entries(mapping + self._nonlinear)):
             vma = node - VM_SHARED_NODE
             mm, address, size = self._ends.range_from(vma, 0)
-            self._zap_page_range(mm, address, size, ZapDetails(vma, 0, first, LAST_INDEX))
+            details = ZapDetails(first, LAST_INDEX, nonlinear_vma=vma)
+            self._zap_page_range(mm, address, size, details)

@@ -34,12 +34,12 @@ ZAP_BLOCK_SIZE: Final = 1024 << PAGE_SHIFT
 class ZapDetails(NamedTuple):
     """``struct zap_details``: which pages of a file go, when they do not all go."""
 
-    check_mapping: int
-    """Only pages of this address space, no private copies; 0: those too."""
-    nonlinear_vma: int
-    """The VMA, when it is one of ``remap_file_pages()``: pages are known by their index."""
     first_index: int
     last_index: int
+    check_mapping: int = 0
+    """Only pages of this address space, no private copies; 0: those too."""
+    nonlinear_vma: int = 0
+    """The VMA, when it is one of ``remap_file_pages()``: pages are known by their index."""
 
 
 class Gatherer:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from harness.monitors.reverse_map import reverse_map_census
 from kernel_model.errno import EINVAL
+from kernel_model.mm.filemap.linux_2_6.mapped_by import SharedTrees
 from kernel_model.mm.memory import Fault
 from kernel_model.mm.rmap.interface import SwapResult
 from kernel_model.mm.rmap.nonlinear import CLUSTER_SIZE
 from kernel_model.mm.swapops import TwoLevelPtes
 from kernel_model.structs.linux_2_6.mm import VM_NONLINEAR
+from kernel_model.structs.mman import MADV_DONTNEED
 from tests.kernel_model.mm.rmap.world import MappedFile, World
 
 PAGE = 4096
@@ -130,6 +132,35 @@ def test_reclaim_leaves_the_number_of_a_page_that_is_out_of_order(
     assert not any(window.pte(page) for page in range(6, 12))
     window.check()
     assert [window.read(page) for page in range(12)] == window.order[:12]
+
+
+@KINDS
+@pytest.mark.book("4.8")
+def test_pages_that_are_given_up_come_back_in_the_same_order(window: Window, kind: str) -> None:
+    assert window.remap(0, 6, 30) == 0
+    world = window.world
+    world.run(window.mm)
+    filemap = world.kernel.file_memory.filemap
+    advise = world.spaces.advise.sys_madvise
+    assert advise(window.addr, 8 * PAGE, MADV_DONTNEED, filemap) == 0
+    assert [PTES.pte_to_pgoff(window.pte(page)) for page in range(6)] == window.order[:6]
+    assert not window.pte(6)
+    window.check()
+    assert [window.read(page) for page in range(8)] == window.order[:8]
+
+
+@KINDS
+@pytest.mark.book("4.8")
+def test_truncation_takes_pages_by_what_they_are(window: Window, kind: str) -> None:
+    """Where they stand does not matter."""
+    assert window.remap(0, 6, 30) == 0
+    for page in range(12):
+        window.read(page)
+    trees = SharedTrees(window.world.image, window.world.memory.zap_page_range)
+    trees.unmap_from(window.file.mapping, 32)
+    present = [page for page in range(12) if window.pte(page) & 1]
+    assert present == [0, 1, *range(6, 12)]
+    window.check()
 
 
 @pytest.mark.book("3.10")
