@@ -44,6 +44,10 @@ class MadeToReclaim(ABC):
     def prepare(self, kernel: Kernel) -> None:
         """Programs find their mappings where those of 2.4 lie."""
 
+    def committed(self, kernel: Kernel) -> int:
+        """Pages that are promised to somebody; 2.4 counts none."""
+        return 0
+
     def settle(self, kernel: Kernel) -> None:
         """No cache of objects keeps one that is free."""
         settle(kernel.slab)
@@ -156,6 +160,9 @@ class Asking26(MadeToReclaim):
     def prepare(self, kernel: Kernel) -> None:
         kernel.statics.sysctl_legacy_va_layout = 1
 
+    def committed(self, kernel: Kernel) -> int:
+        return int(kernel.statics.vm_committed_space)
+
     def settle(self, kernel: Kernel) -> None:
         """Nor does RCU, nor the CPU a chain of PTEs for the next page."""
         statics = kernel.statics
@@ -174,6 +181,8 @@ class Asking26(MadeToReclaim):
         for zone in [kernel.allocator.zone(each.vaddr) for each in for_each_zone(kernel.image)] * 2:
             zone.view.prev_priority = 0
             control = ScanControl(0, gfp, 0, kswapd=False)
+            # So far nothing helped: mapped pages must go, too.
+            zone.view.prev_priority = 0
             shrinker.refill_inactive_zone(zone, control, 200)
             if write:
                 shrinker.shrink_cache(zone, control, 100)

@@ -96,6 +96,7 @@ class SpaceMachine:
         self.reclaiming.settle(self.kernel)
         self._free_at_boot = self.spaces.free_frames()
         self._owners_at_boot = dict(self.ledger._owners)
+        self._committed_at_boot = self.reclaiming.committed(kernel)
         self.disks = [Disk(content) for content in contents]
         mode = FMODE_READ | FMODE_WRITE
         self.files = [
@@ -252,5 +253,7 @@ class SpaceMachine:
         now, before = self.ledger._owners.items(), self._owners_at_boot.items()
         assert now == before, f"another owner than at boot: {sorted(now ^ before)}"
         assert free == self._free_at_boot, f"{self._free_at_boot - free} frames are lost"
+        left = self.reclaiming.committed(self.kernel) - self._committed_at_boot
+        assert left == 0, f"{left} pages are promised to nobody"
         cached = getattr(self.kernel.statics, self.reclaiming.cached)
         assert cached == 0, f"{cached} pages are still cached"

@@ -52,17 +52,24 @@ class Page:
     locked: bool = False
     written: bool = False
     """A shared page, written by this process since it last called ``msync()``."""
+    chosen: int | None = None
+    """Which page ``remap_file_pages()`` put here, in place of page ``index``."""
+
+    @property
+    def at(self) -> int:
+        """Which page of its file this is."""
+        return self.index if self.chosen is None else self.chosen
 
     @property
     def exists(self) -> bool:
         """False: it lies behind the end of its file."""
-        return self.own is not None or self.backing is None or self.index < self.backing.pages
+        return self.own is not None or self.backing is None or self.at < self.backing.pages
 
     @property
     def bytes(self) -> bytes:
         if self.own is not None:
             return bytes(self.own)
-        return self.backing.page(self.index) if self.backing else bytes(PAGE)
+        return self.backing.page(self.at) if self.backing else bytes(PAGE)
 
     def refusal(self, access: str) -> str:
         """What a program gets for an access; nothing if it may."""
@@ -72,7 +79,7 @@ class Page:
 
     def write(self, offset: int, data: bytes) -> None:
         if self.shared and self.backing:
-            start = self.index * PAGE + offset
+            start = self.at * PAGE + offset
             self.backing.content[start : start + len(data)] = data
             self.written = True
             return
@@ -92,7 +99,8 @@ class Page:
 
     def like(self, distance: int) -> "Page":
         """A new page of the same VMA, ``distance`` pages on."""
-        return replace(self, index=self.index + distance, own=None, written=False)
+        index = self.index + distance
+        return replace(self, index=index, own=None, written=False, chosen=None)
 
     def fork(self) -> "Page":
         own = None if self.own is None else bytearray(self.own)
@@ -122,7 +130,7 @@ class Space:
     def truncated(self, backing: Shared) -> None:
         """A file was cut: copies of pages that it has no more are gone, too."""
         for page in self.pages.values():
-            if page.backing is backing and page.index >= backing.pages:
+            if page.backing is backing and page.at >= backing.pages:
                 page.own = None
 
     # -- calls ---------------------------------------------------------------------------------
@@ -243,6 +251,19 @@ class Space26(Space):
 
     def shrunk(self, old: int, new: int) -> int:
         return min(old, new)
+
+    def remap_file_pages(self, first: int, count: int, chosen: int, vma_end: int) -> int:
+        """All must be of one VMA, which is shared; and the file must have them."""
+        page = self.pages.get(first)
+        if page is None or not page.shared or first + count > vma_end:
+            return -EINVAL
+        assert page.backing is not None
+        if chosen + count > page.backing.pages:
+            return -EINVAL
+        for number in range(count):
+            self.pages[first + number].chosen = chosen + number
+            self.pages[first + number].written = False
+        return 0
 
     def may_lock(self, first: int, count: int) -> bool:
         """``mlock()`` tells of a page that cannot come, and stops at its VMA, of which nothing is

@@ -221,7 +221,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         """Not in a file's last page behind its end: how long that stays is not said."""
         if not page.shared or page.backing is None or not page.exists:
             return True
-        return page.index * PAGE + offset + length <= len(page.backing.content)
+        return page.at * PAGE + offset + length <= len(page.backing.content)
 
     @call(at=places, pages=counts)
     def run(self, at: str, pages: int) -> None:
@@ -309,7 +309,7 @@ class SpaceStateMachine(RuleBasedStateMachine):
         for page in self.space.span(first, pages):
             if page and page.written and page.backing in self.files:
                 disk = self.system.disks[self.files.index(page.backing)].content
-                kept = disk[page.index * PAGE : (page.index + 1) * PAGE].ljust(PAGE, b"\0")
+                kept = disk[page.at * PAGE : (page.at + 1) * PAGE].ljust(PAGE, b"\0")
                 assert not page.exists or page.bytes == bytes(kept), "the file has other bytes"
                 page.written = False
 
@@ -380,7 +380,15 @@ class SpaceStateMachine(RuleBasedStateMachine):
 
 
 class SpaceStateMachine26(SpaceStateMachine):
-    """The same programs on 2.6."""
+    """The same programs on 2.6, which can have the pages of a file in any order."""
 
     machines = MACHINES_2_6
     oracle = Space26
+
+    @call(at=mapped, pages=counts, chosen=st.integers(0, 6))
+    def remap_file_pages(self, at: str, pages: int, chosen: int) -> None:
+        first = self.number(at)
+        vma_end, space = self.system.vma_end(first), self.space
+        assert isinstance(space, Space26)
+        got = self.calls.sys_remap_file_pages(first * PAGE, pages * PAGE, 0, chosen, 0)
+        assert got == space.remap_file_pages(first, pages, chosen, vma_end)

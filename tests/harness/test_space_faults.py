@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Faults planted into the memory manager: the random programs find each of them.
 
+Where the releases have each its own way the same fault is planted into both.
+
 Many are consistent: the model announces what it does, so that tables and ledger agree, and only
 the bytes that a process sees, or its VMAs, can tell.
 """
@@ -17,8 +19,9 @@ from kernel_model.arch_i386.mmu_context import MmuContext
 from kernel_model.arch_i386.pgtable import PAGE_RW
 from kernel_model.arch_i386.tlb import Tlb
 from kernel_model.errors import MmucheckError
+from kernel_model.image import KernelImage
 from kernel_model.mm import swap_out
-from kernel_model.mm.filemap.mapped_by import SharedLists
+from kernel_model.mm.filemap.mapped_by import VmaEnds
 from kernel_model.mm.filemap.nopage import FileFaults
 from kernel_model.mm.filemap.pages import FilePages
 from kernel_model.mm.filemap.sync import MemorySync
@@ -27,15 +30,21 @@ from kernel_model.mm.memory.change import EntryChanger
 from kernel_model.mm.memory.fault import ZERO_PFN, FaultHandler
 from kernel_model.mm.memory.linux_2_4 import zap
 from kernel_model.mm.memory.linux_2_4.zap import Zapper
+from kernel_model.mm.memory.linux_2_6 import gather
+from kernel_model.mm.memory.linux_2_6.fault import FaultHandler26
+from kernel_model.mm.memory.linux_2_6.gather import MmuGather
 from kernel_model.mm.memory.memory import Memory
 from kernel_model.mm.memory.rights import user_rights
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.page_flags import PG_RESERVED
+from kernel_model.mm.rmap import one_pte
+from kernel_model.mm.rmap.one_pte import PteUnmapper
 from kernel_model.mm.swap_out import SwapOut
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.structs.mm import VM_SHARED
-from tests.harness.space_state_machine import SpaceStateMachine
+from tests.harness import space_faults_2_6
+from tests.harness.space_state_machine import SpaceStateMachine, SpaceStateMachine26
 
 Patch = pytest.MonkeyPatch
 PAGE = 4096
@@ -111,7 +120,11 @@ def zero_page_may_be_written(patch: Patch) -> None:
 
 
 def anonymous_page_is_not_cleared(patch: Patch) -> None:
-    patch.setattr(FaultHandler, "clear_user_highpage", lambda self, page: None)
+    def page_of_somebody(self: Any) -> int:
+        return int(self._allocator.alloc_page(self._gfp_highuser, "user page"))
+
+    patch.setattr(FaultHandler, "_zeroed_page", page_of_somebody)
+    patch.setattr(FaultHandler26, "_zeroed_page", page_of_somebody)
 
 
 def private_page_is_the_files_frame(patch: Patch) -> None:
@@ -120,12 +133,13 @@ def private_page_is_the_files_frame(patch: Patch) -> None:
 
 
 def wrong_page_of_the_file(patch: Patch) -> None:
-    real = FileFaults.filemap_nopage
+    """The first one of the VMA."""
+    real = FileFaults._find_or_read
 
-    def filemap_nopage(self: Any, vma: int, address: int) -> int:
-        return int(real(self, vma, self._words[(vma - 0xC0000000 >> 2) + self._vm_start]))
+    def find_or_read(self: Any, vma: int, address: int) -> Any:
+        return real(self, vma, self._words[(vma - 0xC0000000 >> 2) + self._vm_start])
 
-    patch.setattr(FileFaults, "filemap_nopage", filemap_nopage)
+    patch.setattr(FileFaults, "_find_or_read", find_or_read)
 
 
 def refused_access_looks_unmapped(patch: Patch) -> None:
@@ -168,20 +182,26 @@ def mremap_moves_no_pages(patch: Patch) -> None:
 
 
 def zap_forgets_the_last_page(patch: Patch) -> None:
-    real = Zapper.zap_page_range
+    real, real_26 = Zapper.zap_page_range, MmuGather.unmap_range
 
     def zap_page_range(self: Any, mm: int, address: int, size: int) -> None:
         real(self, mm, address, size - PAGE if size > PAGE else size)
 
+    def unmap_range(self: Any, start: int, end: int, details: Any = None) -> None:
+        real_26(self, start, end - PAGE if end - start > PAGE else end, details)
+
     patch.setattr(Zapper, "zap_page_range", zap_page_range)
+    patch.setattr(MmuGather, "unmap_range", unmap_range)
 
 
 def zap_loses_the_dirty_bit(patch: Patch) -> None:
-    patch.setattr(zap, "pte_dirty", lambda pte: False)
+    for module in (zap, gather):
+        patch.setattr(module, "pte_dirty", lambda pte: False)
 
 
 def swap_out_loses_the_dirty_bit(patch: Patch) -> None:
-    patch.setattr(swap_out, "pte_dirty", lambda pte: False)
+    for module in (swap_out, one_pte):
+        patch.setattr(module, "pte_dirty", lambda pte: False)
 
 
 def swap_slot_is_leaked(patch: Patch) -> None:
@@ -203,6 +223,7 @@ def swap_slot_is_freed_twice(patch: Patch) -> None:
 
 def page_tables_are_leaked(patch: Patch) -> None:
     patch.setattr(UserTables, "clear_page_tables", lambda self, *arguments: None)
+    patch.setattr(MmuGather, "clear_page_range", lambda self, *arguments: None)
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -219,12 +240,18 @@ def cut_page_keeps_its_end(patch: Patch) -> None:
 
 
 def truncation_forgets_private_mappings(patch: Patch) -> None:
-    def vmtruncate_list(self: Any, vma: int, first: int) -> None:
-        if vma and self._image.ram.words[(vma - 0xC0000000 >> 2) + 5] & VM_SHARED:
-            real(self, vma, first)
+    def init(self: Any, image: KernelImage) -> None:
+        real_init(self, image)
+        self.vm_flags = image.structs.vm_area_struct.word("vm_flags")
 
-    real = SharedLists._unmap_list
-    patch.setattr(SharedLists, "_unmap_list", vmtruncate_list)
+    def range_from(self: Any, vma: int, first: int) -> tuple[int, int, int]:
+        mm, address, size = real(self, vma, first)
+        shared = self.words[(vma - 0xC0000000 >> 2) + self.vm_flags] & VM_SHARED
+        return mm, address, size if shared else 0
+
+    real_init, real = VmaEnds.__init__, VmaEnds.range_from
+    patch.setattr(VmaEnds, "__init__", init)
+    patch.setattr(VmaEnds, "range_from", range_from)
 
 
 def msync_looks_at_no_entry(patch: Patch) -> None:
@@ -252,6 +279,17 @@ def no_flush_at_swap_out(patch: Patch) -> None:
             return real(self, *arguments)
 
     patch.setattr(SwapOut, "_try_to_swap_out", try_to_swap_out)
+    for name in ("clear_flush_young", "unmap"):
+        patch.setattr(PteUnmapper, name, without_flush(getattr(PteUnmapper, name)))
+
+
+def without_flush(method: Callable[..., Any]) -> Callable[..., Any]:
+    def unflushed(self: Any, *arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(self._tlb, "flush_tlb_page", lambda mm, vaddr: None)
+            return method(self, *arguments)
+
+    return unflushed
 
 
 def switch_does_not_load_cr3(patch: Patch) -> None:
@@ -295,6 +333,7 @@ FAULTS = [
     no_flush_at_swap_out,
     switch_does_not_load_cr3,
 ]
+FAULTS_OF = {"2.4": FAULTS, "2.6": [*FAULTS, *space_faults_2_6.FAULTS]}
 
 
 class FilePrograms(SpaceStateMachine):
@@ -303,23 +342,47 @@ class FilePrograms(SpaceStateMachine):
     mprotect = mremap = brk = mlock = madvise_dontneed = run = write_code = None  # type: ignore[assignment]
 
 
-OF_FILES = {cut_page_keeps_its_end, truncation_forgets_private_mappings, msync_looks_at_no_entry}
+class FilePrograms26(SpaceStateMachine26):
+    """The same on 2.6."""
+
+    mprotect = mremap = brk = mlock = madvise_dontneed = run = write_code = None  # type: ignore[assignment]
+
+
+PROGRAMS = {
+    "2.4": (SpaceStateMachine, FilePrograms),
+    "2.6": (SpaceStateMachine26, FilePrograms26),
+}
+OF_FILES = {
+    cut_page_keeps_its_end,
+    truncation_forgets_private_mappings,
+    msync_looks_at_no_entry,
+    *space_faults_2_6.OF_FILES,
+}
 QUICK = {
     fork_protects_nothing,
     wrong_page_of_the_file,
     page_tables_are_leaked,
+    *space_faults_2_6.QUICK,
 }
 """Found in the first programs; the others take some seconds each."""
 
 
 @pytest.mark.parametrize(
-    "plant",
+    ("release", "plant"),
     [
-        pytest.param(plant, id=plant.__name__, marks=() if plant in QUICK else pytest.mark.slow)
-        for plant in FAULTS
+        pytest.param(
+            release,
+            plant,
+            id=f"{release} {plant.__name__}",
+            marks=() if plant in QUICK else pytest.mark.slow,
+        )
+        for release, faults in FAULTS_OF.items()
+        for plant in faults
     ],
 )
-def test_random_programs_find(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+def test_random_programs_find(
+    release: str, plant: Callable[[Patch], None], monkeypatch: Patch
+) -> None:
     plant(monkeypatch)
     once = settings(
         max_examples=60,
@@ -329,6 +392,6 @@ def test_random_programs_find(plant: Callable[[Patch], None], monkeypatch: Patch
         deadline=None,
         phases=[Phase.generate],
     )
-    programs = FilePrograms if plant in OF_FILES else SpaceStateMachine
+    programs = PROGRAMS[release][plant in OF_FILES]
     with pytest.raises((AssertionError, MmucheckError)):
         run_state_machine_as_test(programs, settings=once)

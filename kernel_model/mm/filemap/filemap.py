@@ -62,9 +62,7 @@ class Filemap:
         """Who reads files."""
         return FileReader(pages, mapped_by)
 
-    def advice(
-        self, pages: FilePages, reader: FileReader, zap_page_range: ZapPageRange
-    ) -> Advice:
+    def advice(self, pages: FilePages, reader: FileReader, zap_page_range: ZapPageRange) -> Advice:
         """Who takes advice about them."""
         return Advice(pages, reader, zap_page_range)
 
