@@ -181,8 +181,6 @@ class Asking26(MadeToReclaim):
         for zone in [kernel.allocator.zone(each.vaddr) for each in for_each_zone(kernel.image)] * 2:
             zone.view.prev_priority = 0
             control = ScanControl(0, gfp, 0, kswapd=False)
-            # So far nothing helped: mapped pages must go, too.
-            zone.view.prev_priority = 0
             shrinker.refill_inactive_zone(zone, control, 200)
             if write:
                 shrinker.shrink_cache(zone, control, 100)

@@ -362,7 +362,7 @@ PARAMS = [
 
 
 @pytest.mark.book("3.9", "3.10")
-@pytest.mark.book("3.9", "3.10", release="2.6")
+@pytest.mark.book("3.9", release="2.6")
 @pytest.mark.parametrize(("release", "row"), PARAMS)
 def test_row(release: str, row: Row) -> None:
     calls = [all_calls()[call] for call in made_by(release, row)]
