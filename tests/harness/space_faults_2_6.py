@@ -183,5 +183,5 @@ OF_FILES = {
     a_file_pte_names_the_next_page,
     no_page_is_out_of_order,
 }
-QUICK = {copied_areas_are_on_no_list, unmapping_keeps_the_charge}
+QUICK = {copied_areas_are_on_no_list}
 """Those that the first programs find."""

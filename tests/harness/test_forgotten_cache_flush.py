@@ -246,7 +246,7 @@ ROWS = [
         *(S.read_one_of_two, S.remap_file_pages),
     ),
     Row(
-        ("mm/memory/linux_2_6/fremap.py install_page flush_icache_page",),
+        ("mm/memory/linux_2_6/fremap.py _install flush_icache_page",),
         *(S.read_one_of_two, S.remap_and_read),
     ),
     Row(

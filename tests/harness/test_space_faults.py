@@ -358,12 +358,7 @@ OF_FILES = {
     msync_looks_at_no_entry,
     *space_faults_2_6.OF_FILES,
 }
-QUICK = {
-    fork_protects_nothing,
-    wrong_page_of_the_file,
-    page_tables_are_leaked,
-    *space_faults_2_6.QUICK,
-}
+QUICK = {fork_protects_nothing, page_tables_are_leaked, *space_faults_2_6.QUICK}
 """Found in the first programs; the others take some seconds each."""
 
 
