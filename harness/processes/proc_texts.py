@@ -7,21 +7,22 @@ What can fail: ``ENOENT`` for a process that is no more.
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from harness.signals.numbers import SIG_DFL, SIG_IGN
+from harness.signals.pending import QUEUE_LIMIT
+from harness.vfs.descriptors import DescriptorTable
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
 from harness.vfs.open_file import OpenFile
 from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.proc import pid_files, proc_files
+from kernel_model.proc.task import TaskFacts
 from kernel_model.structs.sched import RLIMIT_RSS
 
 if TYPE_CHECKING:
     from harness.processes.linux import Linux
     from harness.processes.process import Process
-
-
-_STATES: Final = {"R": "running", "S": "sleeping", "T": "stopped", "Z": "zombie"}
 
 
 def _state(process: "Process") -> str:
@@ -30,6 +31,14 @@ def _state(process: "Process") -> str:
     if process.signals.stopped:
         return "T"
     return "R" if process.waiting is None else "S"
+
+
+def _max_fds(files: DescriptorTable) -> int:
+    """For how many descriptors the kernel's arrays have room: few, many, or twice as many."""
+    room = 32
+    while room <= max(files, default=0):
+        room = max(256, 2 * room)
+    return room
 
 
 class ProcTexts:
@@ -82,27 +91,41 @@ class ProcTexts:
         return (text + read(mm, int(space.env_start), room)).partition(b"\0")[0]
 
     def _status(self, pid: int) -> bytes:
-        process = self._process(pid)
-        name, letter = process.comm.decode("latin-1"), _state(process)
-        text = (
-            f"Name:\t{name}\nState:\t{letter} ({_STATES[letter]})\nTgid:\t{process.tgid}\n"
-            f"Pid:\t{pid}\nPPid:\t{process.parent}\n"
-        )
-        if process.mm:
-            text += self._files.status(self._linux.kernel.spaces.areas, process.mm)
-        return text.encode("latin-1")
+        process, kernel = self._process(pid), self._linux.kernel
+        memory = self._files.memory(kernel.spaces.areas, process.mm) if process.mm else ""
+        return self._files.format.status(self._facts(process), memory).encode("latin-1")
 
     def _stat(self, pid: int) -> bytes:
-        """The 39 fields of 2.4; times, and what no process here has, are 0."""
-        process = self._process(pid)
+        return self._files.format.stat(self._facts(self._process(pid))).encode("latin-1")
+
+    def _facts(self, process: "Process") -> TaskFacts:
         view, children, signals = process.view, process.children_faults, process.signals
-        fields = [process.parent, process.group, process.session, 0, -1, 0]
-        fields += [view.min_flt, children[0], view.maj_flt, children[1], 0, 0, 0, 0]
-        fields += [15 - process.nice, process.nice, 0, 0, 0]
-        fields += [*self._memory(process), 0, 0, signals.pending, signals.blocked, 0, 0, 0, 0, 0]
-        fields += [process.exit_signal, 0]
-        words = " ".join(str(int(field)) for field in fields)
-        return b"%d (%s) %s %s\n" % (pid, process.comm, _state(process).encode(), words.encode())
+        ids, queues = process.fs.credentials, (signals.private, signals.group.pending)
+        return TaskFacts(
+            name=process.comm.decode("latin-1"),
+            state=_state(process),
+            tgid=process.tgid,
+            pid=process.pid,
+            parent=process.parent,
+            group=process.group,
+            session=process.session,
+            uids=(ids.uid, ids.euid, ids.suid, ids.fsuid),
+            gids=(ids.gid, ids.egid, ids.sgid, ids.fsgid),
+            groups=ids.groups,
+            max_descriptors=_max_fds(process.files),
+            threads=len(signals.group.members),
+            pending=signals.private.signals,
+            shared_pending=signals.group.pending.signals,
+            blocked=signals.blocked,
+            ignored=signals.actions.with_handler(lambda handler: handler == SIG_IGN),
+            caught=signals.actions.with_handler(lambda handler: handler not in (SIG_DFL, SIG_IGN)),
+            queued=sum(len(queue.queue) for queue in queues),
+            queue_limit=QUEUE_LIMIT,
+            faults=(view.min_flt, children[0], view.maj_flt, children[1]),
+            nice=process.nice,
+            memory=self._memory(process),
+            exit_signal=process.exit_signal,
+        )
 
     def _memory(self, process: "Process") -> list[int]:
         """Bytes, resident pages and their limit, code and stack of an address space."""

@@ -5,6 +5,7 @@ Models linux-2.4.22 ``include/linux/sched.h: struct signal_struct`` (the actions
 share). Nothing here can fail.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -46,6 +47,10 @@ class Actions:
         """Whether nothing at all would happen."""
         handler = self[signal].handler
         return handler == SIG_IGN or (handler == SIG_DFL and bool(bit(signal) & IGNORED))
+
+    def with_handler(self, wanted: Callable[[int], bool]) -> int:
+        """The set of signals whose handler is one of the wanted."""
+        return sum(bit(signal) for signal, action in self.table.items() if wanted(action.handler))
 
     def copy(self) -> "Actions":
         return Actions(dict(self.table))

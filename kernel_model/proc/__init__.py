@@ -22,6 +22,7 @@ from kernel_model.proc import (
     slabinfo,
     zoneinfo,
 )
+from kernel_model.proc.task import FORMAT_2_4, FORMAT_2_6, TaskFormat
 
 __all__ = ["ALL_NAMES", "PROC_FILES", "ProcFile", "pid_files", "proc_files"]
 
@@ -51,16 +52,19 @@ PROC_FILES_2_6: Final = PROC_FILES | {
 
 @dataclass(frozen=True, slots=True)
 class PidFiles:
-    """What a process's own files say of its memory."""
+    """How a process's own files are written."""
 
     maps: Callable[[Areas, int, int], str]
     """Of an address space, and of the page outside all VMAs (0: there is none)."""
-    status: Callable[[Areas, int], str]
+    memory: Callable[[Areas, int], str]
+    """The lines of ``status`` that tell of an address space."""
+    format: TaskFormat
+    """All other lines, and ``stat``."""
 
 
 _PID_FILES: Final = {
-    "2.4": PidFiles(pid.maps_text, pid.status_text),
-    "2.6": PidFiles(pid_2_6.maps_text, pid_2_6.status_text),
+    "2.4": PidFiles(pid.maps_text, pid.status_text, FORMAT_2_4),
+    "2.6": PidFiles(pid_2_6.maps_text, pid_2_6.status_text, FORMAT_2_6),
 }
 _RELEASES: Final = {"2.4": PROC_FILES, "2.6": PROC_FILES_2_6}
 ALL_NAMES: Final = tuple(PROC_FILES_2_6)

@@ -31,7 +31,8 @@ def status_data(areas: Areas, mm: int) -> dict[str, int]:
         "VmData": space.total_vm - space.shared_vm - space.stack_vm << _KB,
         "VmStk": space.stack_vm << _KB,
         "VmExe": program,
-        "VmLib": (space.exec_vm << _KB) - program,
+        # Unsigned: headers in front of the code count as program, and not as what can be run.
+        "VmLib": (space.exec_vm << _KB) - program & 0xFFFFFFFF,
         "VmPTE": space.nr_ptes << _KB,
     }
 

@@ -2,6 +2,7 @@
 """``/proc`` as programs read it: titles from the memory of the process, the table of mounts."""
 
 import re
+from signal import SIGINT, SIGUSR1
 
 import pytest
 
@@ -9,7 +10,7 @@ from harness.processes.proc_texts import ProcTexts
 from kernel_model.config import KernelConfig
 from tests import packages
 from tests.harness.processes.recorded import recorded, run_program
-from tests.harness.processes.releases import MACHINES
+from tests.harness.processes.releases import MACHINES, on_both
 from tests.harness.processes.running import Tree
 
 TITLES = recorded("linux-i386-programs", "title")
@@ -69,9 +70,41 @@ def test_what_a_process_of_2_6_reads_of_itself(tree: Tree) -> None:
     assert status["VmStk"] == sizes[-1][0]
     assert status["VmData"] == sum(size for size, _, named in sizes[:-1] if not named)
     code = sum(size for size, rights, named in sizes if named and "x" in rights)
-    assert status["VmExe"] + status["VmLib"] == code
+    assert status["VmExe"] + status["VmLib"] & 0xFFFFFFFF == code
     places = {int(row[0][:8], 16) >> 22 for row in rows}
     assert 0 < status["VmPTE"] <= 4 * (len(places) + 1)
+
+
+LINES = {
+    "2.4": "Name State Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS VmData VmStk "
+    "VmExe VmLib SigPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff",
+    "2.6": "Name State SleepAVG Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS "
+    "VmData VmStk VmExe VmLib VmPTE Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm "
+    "CapEff",
+}
+"""Of ``status``."""
+NUMBERS = {"2.4": 39, "2.6": 41}
+"""Of ``stat``, with the name and the letter."""
+
+
+@on_both
+def test_a_process_reads_of_its_ids_and_signals(tree: Tree, release: str) -> None:
+    shell = "trap '' INT; trap 'echo' USR1; exec 40<&1; cat /proc/$$/status /proc/$$/stat"
+    argv = ["bin/busybox", "sh", "-c", shell]
+    text = tree.on_model(argv, config=KernelConfig(release=release)).outcome.output.decode()
+    *lines, stat = text.splitlines()
+    assert [line.split(":")[0] for line in lines] == LINES[release].split()
+    told = dict(line.split(":\t") for line in lines)
+    ids = told["Pid"], told["Tgid"], told["TracerPid"], told["FDSize"]
+    assert ids == ("2", "2", "0", "256")
+    assert told["State"] == "S (sleeping)"
+    ignored, caught = (int(told[name], 16) for name in ("SigIgn", "SigCgt"))
+    assert ignored & 1 << SIGINT - 1
+    assert caught & 1 << SIGUSR1 - 1
+    assert not ignored & caught
+    numbers = stat.split()
+    assert (len(numbers), numbers[0], numbers[2]) == (NUMBERS[release], "2", "S")
+    assert [int(number) for number in numbers[32:34]] == [ignored, caught]
 
 
 @pytest.mark.book("2.8", release="2.6")
