@@ -76,8 +76,8 @@ def test_what_a_process_of_2_6_reads_of_itself(tree: Tree) -> None:
 
 
 LINES = {
-    "2.4": "Name State Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS VmData VmStk "
-    "VmExe VmLib SigPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff",
+    "2.4": "Name State Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS VmData "
+    "VmStk VmExe VmLib SigPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff",
     "2.6": "Name State SleepAVG Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS "
     "VmData VmStk VmExe VmLib VmPTE Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm "
     "CapEff",
