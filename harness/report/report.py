@@ -157,7 +157,7 @@ def _facts(machine: "Machine", mode: str, program: str) -> dict[str, str]:
         "paging": f"{mode}, CR3 {machine.cpu.read_cr3():#x}",
         "program": program or "none",
     }
-    if hasattr(machine.kernel, "reverse_walk"):
+    if machine.kernel.image.constants.has_reverse_map:
         facts["reverse map"] = config.rmap
     made = [f"{name} {_version(name)}" for name in ("mmucheck", "unicorn")]
     return facts | {"versions": ", ".join(made)}

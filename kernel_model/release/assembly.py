@@ -9,7 +9,7 @@ but this decides by the release: code that both share takes its numbers from
 """
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from kernel_model.arch_i386.fault import PageFaults
 from kernel_model.arch_i386.head import startup_32
@@ -35,6 +35,15 @@ from kernel_model.mm.vmalloc import VmallocRange
 
 if TYPE_CHECKING:
     from kernel_model.kernel import Kernel
+
+
+Part = TypeVar("Part")
+
+
+def made(kind: type[Part], part: object) -> Part:
+    """A part of the kernel by the type that its release made it of."""
+    assert isinstance(part, kind), f"a {type(part).__name__} where the release has {kind.__name__}"
+    return part
 
 
 class Reclaim(Protocol):

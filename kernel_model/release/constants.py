@@ -139,6 +139,8 @@ class Constants:
     """What stands in the count of a frame without users."""
     has_bitmaps: bool
     """Whether a bit for each pair of buddies says how they stand."""
+    has_reverse_map: bool
+    """Whether the kernel can tell who maps a frame."""
     max_order: int
     """Orders of the buddy allocator: blocks of 2**0 to 2**(max_order - 1) frames."""
     gfp: Gfp
@@ -149,6 +151,7 @@ LINUX_2_4: Final = Constants(
     fields=FieldNames(),
     unused_count=0,
     has_bitmaps=True,
+    has_reverse_map=False,
     max_order=10,
     gfp=Gfp(highio=0x80, fs=0x100, kernel_is_high=True),
     page_flags=PageFlags(
@@ -171,6 +174,7 @@ LINUX_2_6: Final = Constants(
     ),
     unused_count=0xFFFFFFFF,
     has_bitmaps=False,
+    has_reverse_map=True,
     max_order=11,
     gfp=Gfp(
         zonemask=0x03,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux 2.4.22, put together from its parts."""
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
@@ -25,7 +25,7 @@ from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.vmalloc import Vmalloc, VmallocRange
 from kernel_model.mm.vmscan import Vmscan
-from kernel_model.release.assembly import Reclaim, Release
+from kernel_model.release.assembly import Reclaim, Release, made
 
 if TYPE_CHECKING:
     from kernel_model.kernel import Kernel
@@ -127,7 +127,7 @@ class Linux24(Release):
             kernel.tlb,
             kernel.spaces.find_vma,
         )
-        allocator = cast(PageAllocator24, kernel.allocator)  # what layout() made
+        allocator = made(PageAllocator24, kernel.allocator)
         allocator.pressure = vmscan = Vmscan(
             kernel.image,
             allocator,

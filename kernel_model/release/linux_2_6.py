@@ -5,7 +5,7 @@ Its reverse map is object-based, or that of 2.6.0, a chain of PTEs for each fram
 (``KernelConfig.rmap``).
 """
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from kernel_model.arch_i386.highmem import DirectMapping
 from kernel_model.arch_i386.layout import Layout
@@ -56,6 +56,7 @@ from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.swapops import file_ptes
 from kernel_model.mm.vmalloc import VmallocRange
 from kernel_model.mm.vmalloc import linux_2_6 as vmalloc
+from kernel_model.release.assembly import made
 from kernel_model.release.linux_2_4 import Linux24
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Linux26(Linux24):
         return (UniformMemory26 if uniform else NodeMemory26)(image, bootmem)
 
     def highmem(self, kernel: "Kernel") -> DirectMapping:
-        memmap = cast(MemMap26, kernel.allocator.memmap)  # what layout() made
+        memmap = made(MemMap26, kernel.allocator.memmap)
         return direct_or_high(kernel.image, memmap, kernel.tables, kernel.tlb)
 
     def tables(self, image: KernelImage) -> PageTables:
@@ -124,11 +125,11 @@ class Linux26(Linux24):
         return SwapAreas(kernel.image, kernel.allocator, file_ptes(kernel.config.pae))
 
     def swap_cache(self, kernel: "Kernel") -> SwapCache26:
-        cache = cast(RadixPageCache, kernel.page_cache)
+        cache = made(RadixPageCache, kernel.page_cache)
         return SwapCache26(kernel.image, _allocator(kernel), cache, kernel.swap_areas, kernel.tlb)
 
     def reclaim(self, kernel: "Kernel") -> Vmscan26:
-        allocator, swap = _allocator(kernel), cast(SwapCache26, kernel.swap_cache)
+        allocator, swap = _allocator(kernel), made(SwapCache26, kernel.swap_cache)
         kernel.reverse_walk = walk = self._reverse_walk(kernel)
         shrinker = Shrinker(kernel.image, allocator, swap, walk)
         allocator.pressure = vmscan = Vmscan26(
@@ -138,7 +139,7 @@ class Linux26(Linux24):
 
     def _reverse_walk(self, kernel: "Kernel") -> ReverseWalk:
         image, allocator = kernel.image, kernel.allocator
-        rmap = cast(Memory26, kernel.memory).rmap
+        rmap = made(Memory26, kernel.memory).rmap
         unmapper = PteUnmapper(
             image,
             allocator,
@@ -151,7 +152,7 @@ class Linux26(Linux24):
         )
         if isinstance(rmap, PteChains):
             return ChainWalk(image, allocator, rmap, unmapper, kernel.spaces.find_vma)
-        objects, spaces = cast(ObjectReverseMap, rmap), cast(AddressSpaces, kernel.spaces)
+        objects, spaces = made(ObjectReverseMap, rmap), made(AddressSpaces, kernel.spaces)
         trees = VmaPrioTree(image.ram)
         return ObjectWalk(image, allocator, objects, spaces.anon_vmas, trees, unmapper)
 
@@ -179,12 +180,12 @@ class Linux26(Linux24):
             return PteChains(image, memmap, kernel.slab, kernel.tables)
 
         def anon_vma_prepare(vma: int) -> int:
-            return cast(AddressSpaces, kernel.spaces).anon_vmas.anon_vma_prepare(vma)
+            return made(AddressSpaces, kernel.spaces).anon_vmas.anon_vma_prepare(vma)
 
         return ObjectReverseMap(image, memmap, anon_vma_prepare)
 
     def filemap(self, kernel: "Kernel", pages: FilePages) -> Filemap26:
-        memory = cast(Memory26, kernel.memory)
+        memory = made(Memory26, kernel.memory)
         return Filemap26(
             pages,
             memory.tables,
@@ -195,14 +196,13 @@ class Linux26(Linux24):
         )
 
     def file_memory(self, kernel: "Kernel") -> FileMemory:
-        made = super().file_memory(kernel)
-        install = cast(Memory26, kernel.memory).file_pages
-        populate = shmem_populate(made.pages, made.shmem, install)
+        memory, install = super().file_memory(kernel), made(Memory26, kernel.memory).file_pages
+        populate = shmem_populate(memory.pages, memory.shmem, install)
         kernel.statics.shmem_vm_ops.populate = kernel.image.functions.address(populate)
-        return made
+        return memory
 
     def spaces(self, kernel: "Kernel") -> AddressSpaces:
-        memory = cast(Memory26, kernel.memory)  # what memory() made
+        memory = made(Memory26, kernel.memory)
         free_pages = kernel.allocator.nr_free_pages
         spaces = AddressSpaces(kernel.image, kernel.slab, kernel.files, memory, free_pages)
         kernel.file_memory.shmem.vm_unacct_memory = spaces.limits.vm_unacct_memory
@@ -214,10 +214,10 @@ class Linux26(Linux24):
             kernel.slab,
             kernel.allocator,
             HugePagePool(kernel.image, _allocator(kernel), kernel.tlb),
-            cast(RadixPageCache, kernel.page_cache),
-            cast(TreeFiles, kernel.files),
-            cast(Memory26, kernel.memory).huge,
-            cast(AddressSpaces, kernel.spaces),
+            made(RadixPageCache, kernel.page_cache),
+            made(TreeFiles, kernel.files),
+            made(Memory26, kernel.memory).huge,
+            made(AddressSpaces, kernel.spaces),
         )
 
     def vsyscall(self, kernel: "Kernel") -> VsyscallPage:
@@ -225,5 +225,5 @@ class Linux26(Linux24):
 
 
 def _allocator(kernel: "Kernel") -> PageAllocator26:
-    """What :meth:`Linux26.layout` made."""
-    return cast(PageAllocator26, kernel.allocator)
+    """The page allocator of 2.6."""
+    return made(PageAllocator26, kernel.allocator)
