@@ -59,12 +59,12 @@ def copied_areas_are_on_no_list(patch: Patch) -> None:
     patch.setattr(AnonVmas, "link", lambda self, vma: None)
 
 
-def the_first_area_that_goes_takes_the_list_along(patch: Patch) -> None:
+def the_first_area_that_goes_takes_all_off_the_list(patch: Patch) -> None:
     def unlink(self: Any, vma: int) -> None:
         anon_vma = self._areas.vma(vma).anon_vma
         real(self, vma)
-        if anon_vma and not self._lists.empty(anon_vma + self._head):
-            self._slab.kmem_cache_free(int(self._areas.statics.anon_vma_cachep), anon_vma)
+        if anon_vma:
+            self._lists.init(anon_vma + self._head)
 
     real = AnonVmas.unlink
     patch.setattr(AnonVmas, "unlink", unlink)
@@ -166,7 +166,7 @@ FAULTS = [
     asking_whether_a_page_was_used_makes_it_clean,
     a_page_in_use_is_looked_at_by_another_address,
     copied_areas_are_on_no_list,
-    the_first_area_that_goes_takes_the_list_along,
+    the_first_area_that_goes_takes_all_off_the_list,
     a_childs_pages_are_not_counted,
     a_page_that_moved_is_known_where_it_was,
     unmapping_keeps_the_charge,
@@ -183,5 +183,5 @@ OF_FILES = {
     a_file_pte_names_the_next_page,
     no_page_is_out_of_order,
 }
-QUICK = {copied_areas_are_on_no_list}
+QUICK = {copied_areas_are_on_no_list, a_childs_pages_are_not_counted}
 """Those that the first programs find."""

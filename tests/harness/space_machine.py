@@ -72,7 +72,7 @@ MACHINES_2_6 = {
     ),
 }
 """The same machines, one of them with chains of PTEs; page tables in high memory if there is."""
-SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR"}
+SIGNALS = {(11, 1): "SEGV_MAPERR", (11, 2): "SEGV_ACCERR", (7, 2): "BUS_ADRERR", (9, 0): "SIGKILL"}
 
 
 class SpaceMachine:

@@ -165,10 +165,10 @@ def mprotect_keeps_the_write_bit(patch: Patch) -> None:
 
 
 def mremap_leaves_the_old_entry(patch: Patch) -> None:
-    def move_one_page(self: Any, mm: int, pgd: int, source: int, src_pte: int, to: int) -> bool:
+    def move_one_page(self: Any, *arguments: int) -> bool:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(self._entries, "ptep_get_and_clear", self._entries.entry)
-            return real(self, mm, pgd, source, src_pte, to)
+            return real(self, *arguments)
 
     real = EntryChanger._move_one_page
     patch.setattr(EntryChanger, "_move_one_page", move_one_page)
