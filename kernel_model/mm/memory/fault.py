@@ -58,6 +58,8 @@ class Cause(enum.Enum):
     ZERO_PAGE = "zero page"
     FILE = "file"
     FILE_COPY = "file, copied at once"
+    FILE_PTE = "file, by its PTE"
+    """A page out of order, as ``remap_file_pages()`` noted it (2.6)."""
     COW_COPY = "COW copy"
     COW_REUSE = "COW reuse"
     SWAP = "swap"

@@ -18,7 +18,14 @@ from kernel_model.errno import ENOMEM
 from kernel_model.image import KernelImage
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.page_state import PageState
-from kernel_model.mm.memory.fault import NOPAGE_OOM, NOPAGE_SIGBUS, ZERO_PFN, Fault, FaultHandler
+from kernel_model.mm.memory.fault import (
+    NOPAGE_OOM,
+    NOPAGE_SIGBUS,
+    ZERO_PFN,
+    Cause,
+    Fault,
+    FaultHandler,
+)
 from kernel_model.mm.memory.linux_2_6.fremap import FilePages
 from kernel_model.mm.memory.tables import UserTables
 from kernel_model.mm.rmap.interface import ReverseMap
@@ -93,6 +100,7 @@ class FaultHandler26(FaultHandler):
         error = self._functions.call(populate, vma, vaddr, PAGE_SIZE, prot, pgoff, 0)
         if error:
             return Fault.OOM if error == -ENOMEM else Fault.SIGBUS
+        self.counts[Cause.FILE_PTE] += 1
         return Fault.MAJOR
 
     def _nopage(self, nopage: int, vma: int, vaddr: int) -> tuple[int, Fault]:

@@ -11,6 +11,7 @@ from harness.monitors.reverse_map import reverse_map_census
 from kernel_model.errno import EINVAL
 from kernel_model.mm.filemap.linux_2_6.mapped_by import SharedTrees
 from kernel_model.mm.memory import Fault
+from kernel_model.mm.memory.fault import Cause
 from kernel_model.mm.rmap.interface import SwapResult
 from kernel_model.mm.rmap.nonlinear import CLUSTER_SIZE
 from kernel_model.mm.swapops import TwoLevelPtes
@@ -107,6 +108,7 @@ def test_what_is_not_in_memory_is_noted_and_fetched_by_a_fault(window: Window, k
     window.world.run(window.mm)
     handle = window.world.memory.handle_mm_fault
     assert handle(window.mm, window.vma, window.addr + 5 * PAGE, False) is Fault.MAJOR
+    assert window.world.memory.faults.counts == {Cause.FILE_PTE: 1}
     assert [window.read(page) for page in (5, 6)] == [30, 31]
 
 
