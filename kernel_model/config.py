@@ -207,6 +207,11 @@ class KernelConfig:
             if self.node_spans:
                 raise BadConfig("one node needs no node_spans: give nodes=2 or more with them")
             return
+        if self.round_robin and self.release == "2.6":
+            raise BadConfig(
+                "2.6 allocates at home, for on i386 it has nodes with CONFIG_NUMA only: choose "
+                "release 2.4 for round_robin"
+            )
         if self.highmem is not Highmem.NONE:
             raise BadConfig("nodes are modelled without high memory: choose highmem none")
         if not self.node_spans:

@@ -34,7 +34,7 @@ def _proc(name: str) -> Callable[[Kernel], Iterable[str]]:
     def lines(kernel: Kernel) -> Iterable[str]:
         files = proc_files(kernel)
         if name not in files:
-            raise BadInput(f"--show {name}: Linux {kernel.config.release} has no such file")
+            raise BadInput(f"--show {name}: this Linux {kernel.config.release} has no such file")
         return files[name].text(kernel).splitlines()
 
     return lines

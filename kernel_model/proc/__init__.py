@@ -16,6 +16,7 @@ from kernel_model.proc import (
     iomem,
     linux_2_6,
     meminfo,
+    nodes,
     pagetypeinfo,
     pid,
     pid_2_6,
@@ -67,13 +68,19 @@ _PID_FILES: Final = {
     "2.6": PidFiles(pid_2_6.maps_text, pid_2_6.status_text, FORMAT_2_6),
 }
 _RELEASES: Final = {"2.4": PROC_FILES, "2.6": PROC_FILES_2_6}
-ALL_NAMES: Final = tuple(PROC_FILES_2_6)
-"""Every name that some release has."""
+_NODE_FILES: Final = {
+    "numastat": ProcFile(nodes.numastat_text, nodes.numastat_data),
+    "node_meminfo": ProcFile(nodes.meminfo_text, nodes.meminfo_data),
+}
+"""Those of a 2.6 that is built for several nodes."""
+ALL_NAMES: Final = (*PROC_FILES_2_6, *_NODE_FILES)
+"""Every name that some kernel has."""
 
 
 def proc_files(kernel: Kernel) -> dict[str, ProcFile]:
-    """The files of a kernel's release, by name."""
-    return _RELEASES[kernel.config.release]
+    """The files of a kernel's build, by name."""
+    files = _RELEASES[kernel.config.release]
+    return files | _NODE_FILES if kernel.image.structs.abi.discontig else files
 
 
 def pid_files(kernel: Kernel) -> PidFiles:

@@ -35,6 +35,7 @@ from kernel_model.mm.hugetlb.pool import HugePagePool
 from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
+from kernel_model.mm.linux_2_6.numa import NodePageAllocator26, map_cpus_to_nodes
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.shrink import Shrinker
 from kernel_model.mm.linux_2_6.swap_state import SwapCache26
@@ -52,6 +53,7 @@ from kernel_model.mm.rmap.pte_chain import PteChains
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.slab.linux_2_6 import Slab26
 from kernel_model.mm.slab.linux_2_6.constants import INITIAL_JIFFIES
+from kernel_model.mm.slab.linux_2_6.nodes import NodeSlab26
 from kernel_model.mm.swapfile import SwapAreas
 from kernel_model.mm.swapops import file_ptes
 from kernel_model.mm.vmalloc import VmallocRange
@@ -93,6 +95,8 @@ class Linux26(Linux24):
 
     def finish_zones(self, kernel: "Kernel") -> None:
         build_all_zonelists(kernel.image)
+        if kernel.config.nodes > 1:
+            map_cpus_to_nodes(kernel.image)
 
     def mem_init(self, kernel: "Kernel") -> None:
         MemInit26(kernel.image, kernel.layout, kernel.allocator).mem_init()
@@ -100,7 +104,10 @@ class Linux26(Linux24):
     def slab(self, kernel: "Kernel") -> Slab:
         allocator, online = kernel.allocator, kernel.config.nr_cpus
         kernel.statics.jiffies = INITIAL_JIFFIES
-        slab = Slab26(kernel.image, allocator.memmap, allocator, online)
+        if isinstance(allocator, NodePageAllocator26):
+            slab: Slab26 = NodeSlab26(kernel.image, allocator, online)
+        else:
+            slab = Slab26(kernel.image, allocator.memmap, allocator, online)
         slab.start(int(kernel.statics.num_physpages))
         return slab
 

@@ -29,7 +29,7 @@ class Abi:
     nr_cpus: int = 1
     debug_slab: bool = False
     discontig: bool = False
-    """Built for memory in several nodes, of which 2.6 puts all zones on each zonelist."""
+    """A 2.6 for memory in several nodes: CONFIG_DISCONTIGMEM, and with it CONFIG_NUMA."""
     release: str = "2.4"
     mmu: bool = True
     rmap: str = "object"

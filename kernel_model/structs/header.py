@@ -25,9 +25,11 @@ VARIANTS: Final[dict[str, Abi]] = {
     "pae_2_6": Abi(release="2.6", highmem=True, pae=True),
     "smp_2_6": Abi(release="2.6", smp=True, spinlock_bytes=4, nr_cpus=2),
     "debug_2_6": Abi(release="2.6", debug_slab=True),
+    "nodes_2_6": Abi(release="2.6", discontig=True),
+    "nodes_smp_2_6": Abi(release="2.6", discontig=True, smp=True, spinlock_bytes=4, nr_cpus=2),
 }
 """The builds for which guests are compiled: no highmem, 4 GiB, 64 GiB; two CPUs; and
-CONFIG_DEBUG_SLAB; some of them for 2.6, too."""
+CONFIG_DEBUG_SLAB; all of them for 2.6, too, and that for several nodes, with one CPU and two."""
 
 _PREAMBLE: Final = """\
 /* SPDX-License-Identifier: GPL-2.0-or-later

@@ -85,8 +85,11 @@ class HugePagePool:
         self._statics.free_huge_pages_node[self._page_to_nid(page)] -= 1
 
     def _dequeue_huge_page(self) -> int:
-        """The free one that came last; 0: there is none."""
-        page = next(self.free_pages(), 0)
+        """Of the free ones of the CPU's own node, else of the first that has any, the one that came
+        last; 0: there is none."""
+        own = self._lists.first(self._head(self._allocator.node_id))
+        elsewhere = next(self.free_pages(), 0)
+        page = elsewhere if own == self._head(self._allocator.node_id) else own - self._link
         if page:
             self._dequeue(page)
         return page

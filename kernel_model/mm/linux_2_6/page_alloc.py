@@ -112,6 +112,11 @@ class PageAllocator26(PageAllocator):
         self._dirty, self._compound = flags.mask("dirty"), flags.mask("compound")
         self._pgalloc = tuple(f"pgalloc_{suffix}" for suffix in ZONE_SUFFIXES)
 
+    @property
+    def node_id(self) -> int:
+        """``numa_node_id()``: with uniform memory there is one node."""
+        return 0
+
     def zone(self, vaddr: int) -> Buddy26:
         zone = self._zones.get(vaddr)
         if zone is None:

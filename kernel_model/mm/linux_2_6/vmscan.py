@@ -49,13 +49,15 @@ class Vmscan26:
         self._shrink_slab = shrink_slab
         self._zone_bytes = image.structs.zone_t.size
         self._awake: list[int] = []
+        self._running: set[int] = set()
         self._free_at_last_wait, self._fruitless = -1, 0
 
     # -- what the page allocator asks ----------------------------------------------------------
 
     def wake_kswapd(self, pgdat: int) -> None:
-        """It runs when somebody waits, or when :meth:`kswapd` is called."""
-        if pgdat not in self._awake:
+        """It runs when somebody waits, or when :meth:`kswapd` is called. One that runs is on no
+        wait queue: it sees by ``kswapd_max_order`` whether there is more to do."""
+        if pgdat not in self._awake and pgdat not in self._running:
             self._awake.append(pgdat)
 
     def out_of_memory(self, gfp_mask: int) -> None:
@@ -124,13 +126,24 @@ class Vmscan26:
         had = current.flags & PF_MEMALLOC
         while self._awake:
             pgdat = self._awake.pop(0)
-            node = self._image.at(self._image.structs.pg_data_t, pgdat)
-            order, node.kswapd_max_order = int(node.kswapd_max_order), 0
             current.flags |= PF_MEMALLOC
+            self._running.add(pgdat)
             try:
-                self.balance_pgdat(pgdat, order)
+                self._balance_for_orders(pgdat)
             finally:
+                self._running.discard(pgdat)
                 current.flags = current.flags & ~PF_MEMALLOC & 0xFFFFFFFF | had
+
+    def _balance_for_orders(self, pgdat: int) -> None:
+        """From waking up to sleep: balance once more if meanwhile a larger order was wanted."""
+        node = self._image.at(self._image.structs.pg_data_t, pgdat)
+        order = int(node.kswapd_max_order)
+        while True:
+            self.balance_pgdat(pgdat, order)
+            wanted, node.kswapd_max_order = int(node.kswapd_max_order), 0
+            if wanted <= order:
+                return
+            order = wanted
 
     def balance_pgdat(self, pgdat: int, order: int) -> int:
         """Shrink the zones of a node until each has enough. Returns how many frames were freed.

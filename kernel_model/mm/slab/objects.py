@@ -152,8 +152,15 @@ class Objects:
 
     # -- one slab ------------------------------------------------------------------------------
 
-    def kmem_cache_grow(self, cache: Cache, flags: int, alloc: Callable[[Cache, int], int]) -> bool:
-        """Add a slab, with all its objects constructed. ``alloc`` gives off-slab descriptors."""
+    def kmem_cache_grow(
+        self,
+        cache: Cache,
+        flags: int,
+        alloc: Callable[[Cache, int], int],
+        pages: PageSource | None = None,
+    ) -> bool:
+        """Add a slab, with all its objects constructed. ``alloc`` gives off-slab descriptors;
+        ``pages`` are taken instead of any."""
         constants = self.constants
         if flags & ~(SLAB_DMA | constants.level_mask | constants.no_grow):
             raise KernelBug("slab.c", 0, f"allocation flags {flags:#x} for {cache.name}")
@@ -164,7 +171,8 @@ class Objects:
         view = cache.view
         colour = int(view.colour_next)
         view.colour_next = colour + 1 if colour + 1 < view.colour else 0
-        return self._add_slab(cache, flags, colour * int(view.colour_off), ctor_flags, alloc)
+        colour_off = colour * int(view.colour_off)
+        return self._add_slab(cache, flags, colour_off, ctor_flags, alloc, pages or self.pages)
 
     def _is_atomic(self, level: int) -> bool:
         """Whether a constructor is told that it may not sleep."""
@@ -177,8 +185,9 @@ class Objects:
         colour_off: int,
         ctor_flags: int,
         alloc: Callable[[Cache, int], int],
+        pages: PageSource,
     ) -> bool:
-        memory = self.kmem_getpages(cache, flags)
+        memory = self.kmem_getpages(cache, flags, pages)
         if not memory:
             return False
         if cache.off_slab:
@@ -210,10 +219,10 @@ class Objects:
         first, count = memory - PAGE_OFFSET >> PAGE_SHIFT, 1 << cache.gfporder
         return [self._frames.page(pfn) for pfn in range(first, first + count)]
 
-    def kmem_getpages(self, cache: Cache, flags: int) -> int:
+    def kmem_getpages(self, cache: Cache, flags: int, pages: PageSource) -> int:
         """The frames of a new slab, marked as such; 0: there are none."""
         gfp_mask = flags | int(cache.view.gfpflags)
-        memory = self.pages.get_free_pages(gfp_mask, cache.gfporder, "slab")
+        memory = pages.get_free_pages(gfp_mask, cache.gfporder, "slab")
         if memory:
             for page in self._pages(cache, memory):
                 self._frames.set_bit(page, self._pg_slab)

@@ -127,10 +127,18 @@ def padded(name: str, fields: Sequence[tuple[str, CType]], alignment: int) -> CT
     return struct(name, [*fields, *([("padding", array(ULONG, missing >> 2))] if missing else [])])
 
 
+NUMA_COUNTERS: Final = (
+    *("numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node"),
+)
+"""What a kernel for several nodes counts of each CPU and zone, for ``numastat``."""
+
+
 def per_cpu_pageset(abi: "Abi") -> CType:
     """One CPU's lists of a zone, hot and cold; on SMP in cache lines of their own."""
-    lists = [("pcp", array(PER_CPU_PAGES, 2))]
-    return padded("struct per_cpu_pageset", lists, L1_CACHE_BYTES if abi.smp else 4)
+    fields = [("pcp", array(PER_CPU_PAGES, 2))]
+    if abi.discontig:
+        fields += [(name, ULONG) for name in NUMA_COUNTERS]
+    return padded("struct per_cpu_pageset", fields, L1_CACHE_BYTES if abi.smp else 4)
 
 
 def zone(abi: "Abi") -> CType:

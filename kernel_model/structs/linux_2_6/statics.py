@@ -95,6 +95,7 @@ def kernel_statics(structs: "Structs") -> CType:
             ("rcu_callbacks", pointer("struct rcu_head")),
             ("cache_names", array(UCHAR, MAX_CACHE_NAMES * CACHE_NAME_BYTES)),
             *node_statics(structs),
+            *([("cpu_2_node", array(INT, structs.abi.nr_cpus))] if structs.abi.discontig else ()),
             *hugetlb_statics(structs),
             *shm_statics(structs),
             *(page_address_statics(structs) if structs.abi.highmem else ()),

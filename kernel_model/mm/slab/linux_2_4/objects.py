@@ -71,12 +71,13 @@ class Objects24(Objects):
         colour_off: int,
         ctor_flags: int,
         alloc: Callable[[Cache, int], int],
+        pages: PageSource,
     ) -> bool:
         view = cache.view
         view.dflags |= DFLGS_GROWN
         view.growing += 1
         try:
-            added = super()._add_slab(cache, flags, colour_off, ctor_flags, alloc)
+            added = super()._add_slab(cache, flags, colour_off, ctor_flags, alloc, pages)
         finally:
             view.growing -= 1
         if added:

@@ -246,6 +246,10 @@ class Slab26(Slab):
         """
         return self.kmem_cache_alloc(cachep, self._kernel)
 
+    def cpu_to_node(self, cpu: int) -> int:
+        """The node of a CPU."""
+        return 0
+
     def kmem_ptr_validate(self, cachep: int, ptr: int) -> bool:
         """Whether ``ptr`` may be an object of a cache: it looks like one, no more."""
         size = self.objects.cache(cachep).objsize

@@ -122,9 +122,10 @@ class Objects26(Objects):
         colour_off: int,
         ctor_flags: int,
         alloc: Callable[[Cache, int], int],
+        pages: PageSource,
     ) -> bool:
         self.check_dma(cache, flags)
-        if not super()._add_slab(cache, flags, colour_off, ctor_flags, alloc):
+        if not super()._add_slab(cache, flags, colour_off, ctor_flags, alloc, pages):
             return False
         self._words[cache.base + self.free_objects_word] += cache.num
         return True
@@ -132,8 +133,8 @@ class Objects26(Objects):
     def _slab_size(self, cache: Cache) -> int:
         return int(cache.view.slab_size)
 
-    def kmem_getpages(self, cache: Cache, flags: int) -> int:
-        memory = super().kmem_getpages(cache, flags)
+    def kmem_getpages(self, cache: Cache, flags: int, pages: PageSource) -> int:
+        memory = super().kmem_getpages(cache, flags, pages)
         if memory:
             self._account(cache, 1 << cache.gfporder)
         return memory

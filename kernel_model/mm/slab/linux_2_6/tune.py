@@ -37,6 +37,12 @@ class GeneralCaches(Protocol):
     def kmem_cache_alloc(self, cachep: int, flags: int) -> int:
         """An object of a cache."""
 
+    def kmem_cache_alloc_node(self, cachep: int, nodeid: int) -> int:
+        """One whose memory is of a node."""
+
+    def cpu_to_node(self, cpu: int) -> int:
+        """The node of a CPU."""
+
     def kmalloc(self, size: int, flags: int) -> int:
         """``size`` bytes."""
 
@@ -60,14 +66,15 @@ class TunedArrays(ArrayCaches):
     # -- one array -------------------------------------------------------------------------------
 
     def _alloc_arraycache(self, cpu: int, entries: int, batchcount: int) -> int:
-        """A new array; for no CPU (-1), one that is shared. A second attempt may succeed."""
+        """A new array, near its CPU; for no CPU (-1), one that is shared. A second attempt may
+        succeed."""
         size = 4 * entries + self._head.size
         array = 0
         if cpu != -1:
             cachep = self._slab.kmem_find_general_cachep(size, self._kernel)
             if not cachep:
                 raise KernelBug("slab.c", 0, f"an array of {entries} objects: no cache is for it")
-            array = self._slab.kmem_cache_alloc(cachep, self._kernel)
+            array = self._slab.kmem_cache_alloc_node(cachep, self._slab.cpu_to_node(cpu))
         array = array or self._slab.kmalloc(size, self._kernel)
         if array:
             self._init_array(array, entries, batchcount)
