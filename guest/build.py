@@ -202,7 +202,7 @@ def header_texts(directory: str) -> dict[str, str]:
         return {
             "kernel_structs.h": header.header_text(directory),
             "kernel_calls.h": kernel_functions.header_text(),
-            "mm_walk_layout.h": mm_walk_layout.header_text(header.VARIANTS[directory].release),
+            "mm_walk_layout.h": mm_walk_layout.header_text(header.VARIANTS[directory]),
             "slab_walk_layout.h": slab_walk_layout.header_text(header.VARIANTS[directory].release),
         }
     if directory == CONFORMANCE:

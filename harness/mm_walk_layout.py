@@ -8,12 +8,15 @@ loses no bit, and values that trade places show. Nothing here can fail.
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 from kernel_model.mm.linux_2_6.mmzone import ZONES_SHIFT
+from kernel_model.mm.linux_2_6.numa import NODEZONE_SHIFT
 from kernel_model.mm.page_flags import NAMES
 from kernel_model.release.constants import CONSTANTS
+from kernel_model.structs import Abi, Structs
 from kernel_model.structs.declare import UCHAR, UINT, CType, array, struct
 from kernel_model.structs.header import checks, definition
 from kernel_model.structs.linux_2_6.mmzone import GFP_ZONETYPES
@@ -27,7 +30,6 @@ MAX_FAULTS: Final = 128
 MAX_CPUS: Final = 8
 """CPUs whose lists are walked."""
 ZONE_NAME_BYTES: Final = 8
-ZONELIST_PLACES: Final = MAX_NR_ZONES + 1
 
 
 class WalkFault(enum.IntEnum):
@@ -67,6 +69,12 @@ class WalkFault(enum.IntEnum):
     """A list of a CPU is none, or has another number of frames than its ``count``."""
     CPU_FRAME = 17
     """A frame on the list of a CPU has a user, or flags that no free frame has."""
+    NODE_SPAN = 18
+    """A node does not begin, end and count its frames as its zones do, or another node has some of
+    them, or its number."""
+    ZONELIST_ORDER = 19
+    """A zonelist does not name once each zone that may serve it: the node's own first, those of a
+    node together, from the best downwards. The order is the zonelist's number."""
 
 
 ONLY_IN_2_6: Final = frozenset(
@@ -91,25 +99,52 @@ MM_WALK_CPU_LIST: Final = struct("struct mm_walk_cpu_list", [("count", UINT), ("
 
 @dataclass(frozen=True, slots=True)
 class WalkShape:
-    """What a walk through a kernel of one release meets."""
+    """What a walk through a kernel of one build meets."""
 
     orders: int
     zonelists: int
     zones_per_node: int
     """How far the numbers of one zone in two nodes are apart."""
+    lists_all_nodes: bool
+    """Whether a zonelist goes on with the zones of other nodes."""
     cpu_lists: int
     """Lists of free frames that CPUs may have in a zone: hot and cold ones."""
+    zone_shift: int
+    """Above this bit of a frame's flags stands the number of its zone."""
+    zonelist_places: int = MAX_NR_ZONES + 1
 
 
-SHAPES: Final = {
-    "2.4": WalkShape(CONSTANTS["2.4"].max_order, NR_ZONELISTS, MAX_NR_ZONES, 0),
-    "2.6": WalkShape(CONSTANTS["2.6"].max_order, GFP_ZONETYPES, 1 << ZONES_SHIFT, 2 * MAX_CPUS),
+_SHAPES: Final = {
+    "2.4": WalkShape(
+        *(CONSTANTS["2.4"].max_order, NR_ZONELISTS, MAX_NR_ZONES),
+        lists_all_nodes=False,
+        cpu_lists=0,
+        zone_shift=CONSTANTS["2.4"].page_flags.zone_shift,
+    ),
+    "2.6": WalkShape(
+        *(CONSTANTS["2.6"].max_order, GFP_ZONETYPES, 1 << ZONES_SHIFT),
+        lists_all_nodes=True,
+        cpu_lists=2 * MAX_CPUS,
+        zone_shift=CONSTANTS["2.6"].page_flags.zone_shift,
+    ),
 }
 
 
-def _structs(release: str) -> tuple[CType, ...]:
-    """The structures of a report, each after its parts."""
-    shape = SHAPES[release]
+def walk_shape(abi: Abi) -> WalkShape:
+    """That of a build."""
+    shape = _SHAPES[abi.release]
+    if not abi.discontig:
+        return shape
+    places = Structs.of(abi).zonelist_t.size // 4
+    return replace(shape, zone_shift=NODEZONE_SHIFT, zonelist_places=places)
+
+
+@cache
+def walk_structs(shape: WalkShape) -> tuple[CType, ...]:
+    """The structures of a report, each after its parts; the last is ``struct mm_walk``, the whole.
+
+    ``zonelists`` and ``mm_walk_fault.zone`` hold numbers of ``zone_table``.
+    """
     lists = [("cpu_lists", array(MM_WALK_CPU_LIST, shape.cpu_lists))] if shape.cpu_lists else []
     zone = struct(
         "struct mm_walk_zone",
@@ -133,7 +168,7 @@ def _structs(release: str) -> tuple[CType, ...]:
             ("id", UINT),
             ("start_pfn", UINT),
             ("size", UINT),
-            ("zonelists", array(UINT, shape.zonelists * ZONELIST_PLACES)),
+            ("zonelists", array(UINT, shape.zonelists * shape.zonelist_places)),
             ("zones", array(zone, MAX_NR_ZONES)),
         ],
     )
@@ -152,24 +187,20 @@ def _structs(release: str) -> tuple[CType, ...]:
     return (*parts, *((MM_WALK_CPU_LIST,) if lists else ()), zone, node, walk)
 
 
-MM_WALKS: Final = {release: _structs(release)[-1] for release in SHAPES}
-"""``struct mm_walk`` of each release. ``zonelists`` and ``mm_walk_fault.zone`` hold numbers of
-``zone_table``."""
-
-
-def header_text(release: str = "2.4") -> str:
-    """The C header ``mm_walk_layout.h``."""
-    shape, flags = SHAPES[release], CONSTANTS[release].page_flags
+def header_text(abi: Abi) -> str:
+    """The C header ``mm_walk_layout.h`` of a build."""
+    shape, flags = walk_shape(abi), CONSTANTS[abi.release].page_flags
     constants = {
         "MAX_ORDER": shape.orders,
         "MAX_NR_ZONES": MAX_NR_ZONES,
         "ZONES_PER_NODE": shape.zones_per_node,
         "NR_ZONELISTS": shape.zonelists,
-        "ZONELIST_PLACES": ZONELIST_PLACES,
-        "ZONE_SHIFT": flags.zone_shift,
+        "ZONELIST_PLACES": shape.zonelist_places,
+        "LISTS_ALL_NODES": int(shape.lists_all_nodes),
+        "ZONE_SHIFT": shape.zone_shift,
         "NOTHING": f"{NOTHING:#x}u",
     }
-    named = NAMES if release == "2.4" else flags.names()
+    named = NAMES if abi.release == "2.4" else flags.names()
     constants |= {f"PG_{name[3:].upper()}": bit for bit, name in named.items()}
     constants |= {f"WALK_{fault.name}": fault.value for fault in WalkFault}
     lines = [
@@ -177,6 +208,6 @@ def header_text(release: str = "2.4") -> str:
         "/* Made from harness/mm_walk_layout.py. */",
         "#pragma once",
         *(f"#define {name} {value}" for name, value in constants.items()),
-        *(f"\n{definition(kind)}{checks(kind)}" for kind in _structs(release)),
+        *(f"\n{definition(kind)}{checks(kind)}" for kind in walk_structs(shape)),
     ]
     return "\n".join(lines)

@@ -16,19 +16,23 @@
 #ifdef LINUX_2_6
 typedef struct zone zone_t;
 #define ZONE_FRAMES spanned_pages
+#define ZONE_PRESENT present_pages
 #define PAGE_LINKS lru
 #define NODE_NEXT pgdat_next
 #define NODE_FRAMES node_spanned_pages
 #define NODE_START(node) ((node)->node_start_pfn)
 #define ZONE_START(zone) ((zone)->zone_start_pfn)
+#define NODE_PRESENT(node, sum) ((node)->node_present_pages)
 #define PAGE_COUNT(page) ((u32)(page)->_count + 1)
 #else
 #define ZONE_FRAMES size
+#define ZONE_PRESENT size
 #define PAGE_LINKS list
 #define NODE_NEXT node_next
 #define NODE_FRAMES node_size
 #define NODE_START(node) ((node)->node_start_paddr >> 12)
 #define ZONE_START(zone) ((zone)->zone_start_paddr >> 12)
+#define NODE_PRESENT(node, sum) (sum)
 #define PAGE_COUNT(page) ((u32)(page)->count)
 #endif
 
@@ -39,6 +43,9 @@ typedef struct zone zone_t;
 struct mm_walk *walk_mm(void);
 
 static struct mm_walk walk;
+
+/* Those on pgdat_list, in its order. */
+static const pg_data_t *nodes[ARRAY_SIZE(walk.nodes)];
 
 static void report(u32 kind, u32 zone, u32 order, u32 pfn)
 {
@@ -55,6 +62,14 @@ static u32 zone_number(const zone_t *zone)
 		if (statics->zone_table[number] == zone)
 			return number;
 	return NOTHING;
+}
+
+static const pg_data_t *node_of(u32 id)
+{
+	for (u32 i = 0; i < walk.nr_nodes; i++)
+		if ((u32)nodes[i]->node_id == id)
+			return nodes[i];
+	return 0;
 }
 
 static u32 page_index(const zone_t *zone, const struct page *page)
@@ -203,34 +218,120 @@ static void walk_zone(const pg_data_t *node, const zone_t *zone, u32 number,
 	walk_cpu_lists(zone, number, result);
 }
 
+/* The best zone for which a zonelist is meant; its number is that of GFP bits. */
+static u32 best_of(u32 list)
+{
+	return list & 1 ? 0 : list & 2 ? 2 : 1;
+}
+
+/* How many zones of a node may serve requests for zone best. */
+static u32 serving_zones(const pg_data_t *node, u32 best)
+{
+	u32 count = 0;
+
+	for (u32 i = 0; i <= best; i++)
+		count += node->node_zones[i].ZONE_PRESENT != 0;
+	return count;
+}
+
+/* Whether a zonelist of node for best lacks node other, when it has those whose bits are in seen. */
+static int is_missing(const pg_data_t *node, const pg_data_t *other, u32 best, u32 seen)
+{
+	u32 id = other->node_id;
+
+	return (LISTS_ALL_NODES || other == node) && serving_zones(other, best) &&
+	       (id >= 32 || !(seen >> id & 1));
+}
+
+static int list_is_right(const pg_data_t *node, u32 best, const u32 *places)
+{
+	const pg_data_t *owner = 0;
+	u32 seen = 0, left = 0;
+
+	for (u32 i = 0; i < ZONELIST_PLACES && places[i] != NOTHING; i++) {
+		u32 id = places[i] / ZONES_PER_NODE, index = places[i] % ZONES_PER_NODE;
+
+		if (!left) {
+			owner = node_of(id);
+			if (!owner || !is_missing(node, owner, best, seen) ||
+			    (i == 0 && owner != node && serving_zones(node, best)))
+				return 0;
+			seen |= 1u << id;
+			left = serving_zones(owner, best);
+		}
+		if (owner != node_of(id) || index > best ||
+		    !owner->node_zones[index].ZONE_PRESENT || serving_zones(owner, index) != left)
+			return 0;
+		left--;
+	}
+	for (u32 i = 0; i < walk.nr_nodes; i++)
+		if (is_missing(node, nodes[i], best, seen))
+			return 0;
+	return !left;
+}
+
 static void walk_zonelists(const pg_data_t *node, struct mm_walk_node *result)
 {
+	u32 number = node->node_id * ZONES_PER_NODE;
+
 	for (u32 list = 0; list < NR_ZONELISTS; list++) {
 		u32 *places = &result->zonelists[list * ZONELIST_PLACES];
-		int ended = 0;
+		int ended = 0, zones_only = 1;
 
 		for (u32 i = 0; i < ZONELIST_PLACES; i++) {
 			const zone_t *zone = node->node_zonelists[list].zones[i];
 
 			ended |= !zone;
 			places[i] = ended ? NOTHING : zone_number(zone);
-			if (!ended && places[i] == NOTHING)
-				report(WALK_ZONELIST, node->node_id * ZONES_PER_NODE, list, NOTHING);
+			zones_only &= ended || places[i] != NOTHING;
 		}
-		if (!ended)
-			report(WALK_ZONELIST, node->node_id * ZONES_PER_NODE, list, NOTHING);
+		if (!ended || !zones_only)
+			report(WALK_ZONELIST, number, list, NOTHING);
+		else if (!list_is_right(node, best_of(list), places))
+			report(WALK_ZONELIST_ORDER, number, list, NOTHING);
 	}
+}
+
+/* Whether a node and its zones say the same of its frames, and no other node says it, too. */
+static int span_is_right(const pg_data_t *node)
+{
+	u32 start = NODE_START(node), present = 0, zones = 0, behind = start;
+
+	for (u32 i = 0; i < MAX_NR_ZONES; i++) {
+		const zone_t *zone = &node->node_zones[i];
+
+		if (!zone->ZONE_FRAMES)
+			continue;
+		if (ZONE_START(zone) != behind)
+			return 0;
+		behind += zone->ZONE_FRAMES;
+		present += zone->ZONE_PRESENT;
+		zones = i + 1;
+	}
+	for (u32 i = 0; i < walk.nr_nodes; i++) {
+		const pg_data_t *other = nodes[i];
+
+		if (other != node &&
+		    (other->node_id == node->node_id ||
+		     (start < NODE_START(other) + other->NODE_FRAMES && NODE_START(other) < behind)))
+			return 0;
+	}
+	return node->NODE_FRAMES == behind - start && NODE_PRESENT(node, present) == present &&
+	       (u32)node->nr_zones == zones;
 }
 
 static void walk_node(const pg_data_t *node, struct mm_walk_node *result)
 {
+	u32 number = node->node_id * ZONES_PER_NODE;
+
 	result->id = node->node_id;
 	result->start_pfn = NODE_START(node);
 	result->size = node->NODE_FRAMES;
+	if (!span_is_right(node))
+		report(WALK_NODE_SPAN, number, 0, NOTHING);
 	walk_zonelists(node, result);
 	for (u32 i = 0; i < MAX_NR_ZONES; i++)
-		walk_zone(node, &node->node_zones[i], node->node_id * ZONES_PER_NODE + i,
-			  &result->zones[i]);
+		walk_zone(node, &node->node_zones[i], number + i, &result->zones[i]);
 }
 
 struct mm_walk *walk_mm(void)
@@ -241,11 +342,13 @@ struct mm_walk *walk_mm(void)
 		((volatile u32 *)&walk)[i] = 0;
 	walk.statics_bytes = sizeof(struct kernel_statics);
 	for (node = statics->pgdat_list; node; node = node->NODE_NEXT) {
-		if (walk.nr_nodes == ARRAY_SIZE(walk.nodes) || !in_low_memory(node, sizeof(*node))) {
+		if (walk.nr_nodes == ARRAY_SIZE(nodes) || !in_low_memory(node, sizeof(*node))) {
 			report(WALK_NODE_POINTER, NOTHING, 0, NOTHING);
 			break;
 		}
-		walk_node(node, &walk.nodes[walk.nr_nodes++]);
+		nodes[walk.nr_nodes++] = node;
 	}
+	for (u32 i = 0; i < walk.nr_nodes; i++)
+		walk_node(nodes[i], &walk.nodes[i]);
 	return &walk;
 }

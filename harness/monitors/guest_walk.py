@@ -9,14 +9,15 @@ model: :mod:`harness.monitors.walk_report`.
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.machine import Machine
-from harness.mm_walk_layout import MM_WALKS, NOTHING, SHAPES, ZONELIST_PLACES, WalkFault
+from harness.mm_walk_layout import NOTHING, WalkFault, WalkShape, walk_shape, walk_structs
 from harness.monitors.walk_report import Finding, GuestWalk, weighted_sum
+from harness.monitors.zonelists import NodeZones, zonelist
 from kernel_model.arch_i386.page import virt_to_phys
 from kernel_model.kernel import Kernel
 from kernel_model.mm.linux_2_6.mmzone import Zone26
@@ -56,10 +57,12 @@ def _complaint(zones_per_node: int, _report: Any, entry: Any) -> Finding:
 
 def model_walk(kernel: Kernel) -> Any:
     """A ``struct mm_walk`` as the model would fill it."""
-    result = MM_WALKS[kernel.config.release].ctype()
+    shape = _shape(kernel)
+    result = walk_structs(shape)[-1].ctype()
     structs, names = kernel.image.structs, kernel.image.constants.fields
     result.statics_bytes = structs.kernel_statics.size
-    for pgdat in _nodes(kernel):
+    every = [_zones_of_node(kernel, pgdat) for pgdat in _nodes(kernel)]
+    for pgdat, here in zip(_nodes(kernel), every, strict=True):
         slot, node = result.nodes[result.nr_nodes], kernel.image.at(structs.pg_data_t, pgdat)
         result.nr_nodes += 1
         slot.id, slot.size = node.node_id, getattr(node, names.node_size)
@@ -71,10 +74,25 @@ def model_walk(kernel: Kernel) -> Any:
             if zone.size:
                 _describe_zone(kernel, zone, slot.zones[index])
                 result.free_pages += zone.free_pages
-        for number in range(SHAPES[kernel.config.release].zonelists):
-            for place, chosen in enumerate(_zonelist(kernel, node, number)):
-                slot.zonelists[number * ZONELIST_PLACES + place] = chosen
+        for number in range(shape.zonelists):
+            listed = zonelist(every if shape.lists_all_nodes else [here], here, number)
+            numbers = [nid * shape.zones_per_node + index for nid, index in listed]
+            numbers += [NOTHING] * (shape.zonelist_places - len(numbers))
+            first = number * shape.zonelist_places
+            slot.zonelists[first : first + shape.zonelist_places] = numbers
     return result
+
+
+def _shape(kernel: Kernel) -> WalkShape:
+    return walk_shape(kernel.image.structs.abi)
+
+
+def _zones_of_node(kernel: Kernel, pgdat: int) -> NodeZones:
+    """The zones of a node that have frames."""
+    structs, names = kernel.image.structs, kernel.image.constants.fields
+    node = kernel.image.at(structs.pg_data_t, pgdat)
+    present = [getattr(zone, names.zone_present) for zone in node.node_zones]
+    return NodeZones(node.node_id, [index for index, frames in enumerate(present) if frames])
 
 
 def _nodes(kernel: Kernel) -> Iterator[int]:
@@ -86,15 +104,6 @@ def _nodes(kernel: Kernel) -> Iterator[int]:
         yield pgdat
         node = kernel.image.at(kind, pgdat)
         pgdat = int(getattr(node, kernel.image.constants.fields.node_next))
-
-
-def _zonelist(kernel: Kernel, node: Any, number: int) -> list[int]:
-    """The numbers of the zones on a zonelist, filled up to its full length."""
-    table = list(kernel.statics.zone_table)
-    zones = [int(vaddr) for vaddr in node.node_zonelists[number].zones]
-    used = zones[: zones.index(0)] if 0 in zones else zones
-    numbers = [table.index(vaddr) if vaddr in table else NOTHING for vaddr in used]
-    return numbers + [NOTHING] * (ZONELIST_PLACES - len(numbers))
 
 
 def _describe_zone(kernel: Kernel, zone: Zone, result: Any) -> None:
@@ -118,7 +127,7 @@ def _describe_zone(kernel: Kernel, zone: Zone, result: Any) -> None:
             slot.map_sum = zone.view.free_area[order].nr_free
         elif order < orders - 1:
             slot.map_sum = weighted_sum(_bitmap(zone, order))
-    if SHAPES[kernel.config.release].cpu_lists:
+    if _shape(kernel).cpu_lists:
         _describe_cpu_lists(kernel, zone, result)
 
 
@@ -153,14 +162,8 @@ def _bitmap(zone: Zone, order: int) -> npt.NDArray[np.uint32]:
     return np.frombuffer(zone.bitmap(order).read(0, pairs).to_bytes(words * 4, "little"), "<u4")
 
 
-_WALKS: Final = {
-    release: GuestWalk(
-        "walk_mm", MM_WALKS[release], partial(_complaint, shape.zones_per_node), model_walk
-    )
-    for release, shape in SHAPES.items()
-}
-
-
 def _walk(machine: Machine) -> GuestWalk:
-    """The walk through a kernel of the machine's release."""
-    return _WALKS[machine.kernel.config.release]
+    """The walk through a kernel of the machine's build."""
+    shape = _shape(machine.kernel)
+    complaint = partial(_complaint, shape.zones_per_node)
+    return GuestWalk("walk_mm", walk_structs(shape)[-1], complaint, model_walk)
