@@ -161,6 +161,9 @@ def check_zone_frames(kernel: Kernel, ledger: FrameLedger, zone: Zone) -> int:
     free[free_frames(kernel, zone)] = True
     owners = np.fromiter(ledger._owners, np.int64, len(ledger._owners)) - start
     owned[owners[(owners >= 0) & (owners < zone.size)]] = True
+    strange = np.flatnonzero(flags >> memmap.zone_shift != zone.number)
+    if len(strange):
+        raise FramesInconsistent(f"frame {start + strange[0]:#x} of {zone.name} names another zone")
     bits, constants = kernel.image.constants.page_flags, kernel.image.constants
     reserved, lru = flags & bits.mask("reserved") != 0, flags & bits.mask("lru") != 0
     claims = free.astype(np.int8) + owned + reserved
@@ -182,13 +185,29 @@ def check_machine(kernel: Kernel, ledger: FrameLedger) -> None:
     """Every frame of every zone; the ledger knows no frame that is in no zone; and no frame is
     mapped for a moment that has passed."""
     zones = [_of_release(kernel, zone) for zone in for_each_zone(kernel.image)]
-    owned = sum(check_zone_frames(kernel, ledger, zone) for zone in zones)
+    owned = sum(_check_place(kernel, ledger, zone) for zone in zones)
     _hold(owned == len(ledger._owners), "the ledger knows frames that no zone has")
     for name, head, counted in _lru_lists(kernel, zones):
         listed = sum(1 for _ in kernel.allocator.lru.pages(head))
         _hold(listed == counted, f"{name}_list has {listed} pages, {counted} are counted")
     if slots := KmapSlots.of(kernel.image.events):
         slots.check()
+
+
+def _check_place(kernel: Kernel, ledger: FrameLedger, zone: Zone) -> int:
+    """:func:`check_zone_frames`, with the name of the node."""
+    try:
+        return check_zone_frames(kernel, ledger, zone)
+    except FramesInconsistent as wrong:
+        raise FramesInconsistent(f"{_node(kernel, zone)}{wrong}") from None
+
+
+def _node(kernel: Kernel, zone: Zone) -> str:
+    """The node of a zone, where several have such a zone."""
+    if kernel.config.nodes == 1:
+        return ""
+    node = kernel.image.at(kernel.image.structs.pg_data_t, int(zone.view.zone_pgdat))
+    return f"node {node.node_id}: "
 
 
 def _of_release(kernel: Kernel, zone: Zone) -> Zone:
@@ -206,4 +225,4 @@ def _lru_lists(kernel: Kernel, zones: list[Zone]) -> Iterator[tuple[str, int, in
         offset = kernel.image.structs.zone_t.offset(f"{name}_list")
         for zone in zones:
             counted = int(getattr(zone.view, f"nr_{name}"))
-            yield f"{zone.name}: {name}", zone.vaddr + offset, counted
+            yield f"{_node(kernel, zone)}{zone.name}: {name}", zone.vaddr + offset, counted

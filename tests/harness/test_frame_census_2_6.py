@@ -11,21 +11,33 @@ from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.lists import Lists
-from kernel_model.mm.linux_2_6.mmzone import Zone26
+from kernel_model.mm.linux_2_6.mmzone import Zone26, for_each_zone
+from kernel_model.mm.linux_2_6.numa import NodePageAllocator26
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
+
+CONFIGS = {
+    "one node": KernelConfig(release="2.6", ram=16 * MIB),
+    "two nodes": KernelConfig(
+        release="2.6", ram=24 * MIB, nodes=2, node_spans=((0, 4096), (4096, 6144))
+    ),
+}
 
 
 class Frames:
-    """A booted kernel, the zone of its DMA memory, and a frame that this CPU keeps."""
+    """A booted kernel, the last zone of it that has frames, and a frame that this CPU keeps there:
+    of DMA with one node, of Normal with two."""
 
-    def __init__(self) -> None:
-        self.kernel = kernel = Kernel(KernelConfig(release="2.6", ram=16 * MIB))
+    def __init__(self, config: KernelConfig) -> None:
+        self.kernel = kernel = Kernel(config)
         self.ledger = FrameLedger().listen(kernel.image.events)
         kernel.start_kernel()
         assert isinstance(kernel.allocator, PageAllocator26)
         self.allocator, self.words = kernel.allocator, kernel.ram.words
         self.memmap, self.gfp = kernel.allocator.memmap, kernel.image.constants.gfp
-        self.zone: Zone26 = kernel.allocator.zone(int(kernel.statics.zone_table[0]))
+        zones = [zone for zone in for_each_zone(kernel.image) if zone.size]
+        self.zone: Zone26 = kernel.allocator.zone(zones[-1].vaddr)
+        if isinstance(kernel.allocator, NodePageAllocator26):
+            kernel.allocator.node_id = config.nodes - 1
         self.allocator.free_pages(self.allocator.alloc_page(self.gfp.kernel), 0)
         self.pcp = self.zone.pagesets[0][0]
         self.kept = next(self.pcp.pages())
@@ -78,7 +90,9 @@ def _kept_is_lost(frames: Frames) -> str:
     link = frames.kernel.image.structs.page.offset("lru")
     Lists(frames.kernel.ram).delete(frames.kept + link)
     frames.pcp.count -= 1
-    return f"frame {frames.memmap.pfn(frames.kept):#x} of DMA: free False, owned False"
+    return (
+        f"frame {frames.memmap.pfn(frames.kept):#x} of {frames.zone.name}: free False, owned False"
+    )
 
 
 def _free_twice(frames: Frames) -> str:
@@ -98,12 +112,19 @@ def _free_pages(frames: Frames) -> str:
 
 def _nr_inactive(frames: Frames) -> str:
     frames.zone.view.nr_inactive += 1
-    return "DMA: inactive_list has 0 pages, 1 are counted"
+    return f"{frames.zone.name}: inactive_list has 0 pages, 1 are counted"
 
 
 def _on_a_list(frames: Frames) -> str:
     frames.flip(frames.kept, "active")
     return "a free frame is on a list"
+
+
+def _zone_number(frames: Frames) -> str:
+    page = frames.memmap.page(frames.zone.start_pfn + 5)
+    flags = frames.memmap.flags(page) ^ 1 << frames.memmap.zone_shift + 2
+    frames.memmap.set_flags(page, flags)
+    return f"frame {frames.zone.start_pfn + 5:#x} of {frames.zone.name} names another zone"
 
 
 PLANTS: dict[str, Callable[[Frames], str]] = {
@@ -117,15 +138,18 @@ PLANTS: dict[str, Callable[[Frames], str]] = {
     "free_pages": _free_pages,
     "nr_inactive": _nr_inactive,
     "PG_active": _on_a_list,
+    "number of the node": _zone_number,
 }
 
 
 @pytest.mark.book("6.7", "2.8")
 @pytest.mark.parametrize("plant", PLANTS)
-def test_what_contradicts_itself_is_named(plant: str) -> None:
-    frames = Frames()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_contradicts_itself_is_named(name: str, plant: str) -> None:
+    frames = Frames(CONFIGS[name])
     frames.census()
     expected = PLANTS[plant](frames)
     with pytest.raises(FramesInconsistent) as wrong:
         frames.census()
     assert expected in str(wrong.value)
+    assert str(wrong.value).startswith("node 1: ") == (name == "two nodes")

@@ -37,6 +37,7 @@ BUILDS: dict[str, dict[str, Any]] = {
     "up": {},
     "smp": {"nr_cpus": 2},
     "debug": {"debug_slab": True},
+    "nodes": {"nodes": 2, "nr_cpus": 2},
 }
 
 
