@@ -171,6 +171,7 @@ MACHINES = {
     "high memory": KernelConfig(ram=1000 * MIB, highmem=Highmem.GB4),
     "NX": KernelConfig(highmem=Highmem.GB64, cpu_model="coreduo"),
     "no FXSAVE of SSE": KernelConfig(cpu_model="pentium2"),
+    "two nodes": KernelConfig(ram=32 * MIB, nodes=2),
 }
 
 
@@ -258,7 +259,7 @@ def test_8_mib_of_ram(tree: Tree, release: str) -> None:
 
 
 @of_both(MACHINES, every=2)
-def test_other_page_tables_and_high_memory(tree: Tree, name: str, release: str) -> None:
+def test_other_page_tables_high_memory_and_nodes(tree: Tree, name: str, release: str) -> None:
     config = MACHINES[name]
     if release == "2.6" and config.highmem is not Highmem.NONE:
         config = replace(config, release=release, highpte=True)

@@ -231,7 +231,7 @@ def test_the_tour_comes_by_every_kind_of_fault_but_swap(each_toured: Toured) -> 
 
 
 @pytest.mark.book("6.1", "6.2", "6.4")
-@pytest.mark.parametrize(("release", "nodes"), [("2.4", 1), ("2.4", 2), ("2.6", 1)])
+@pytest.mark.parametrize(("release", "nodes"), [("2.4", 1), ("2.4", 2), ("2.6", 1), ("2.6", 3)])
 def test_free_blocks_are_those_that_the_guest_finds(release: str, nodes: int) -> None:
     """Code on the CPU walks the free lists by itself, before and after a change."""
     machine = Machine(Kernel(KernelConfig(release=release, ram=64 * MIB, nodes=nodes)))
@@ -352,8 +352,10 @@ def test_a_table_outside_ram_is_shown_as_such(toured: Toured) -> None:
 
 
 @pytest.mark.book("2.1")
-def test_each_node_has_its_zones() -> None:
-    machine = Machine(Kernel(KernelConfig(ram=64 * MIB, nodes=2)))
+@pytest.mark.book("2.1", release="2.6")
+@pytest.mark.parametrize("release", ["2.4", "2.6"])
+def test_each_node_has_its_zones(release: str) -> None:
+    machine = Machine(Kernel(KernelConfig(ram=64 * MIB, nodes=2, release=release)))
     data = zones.gather(machine)
     shown = {(n["node"], z["zone"]): z["frames"] for n in data["nodes"] for z in n["zones"]}
     assert shown == {(0, "DMA"): 4096, (0, "Normal"): 4096, (1, "Normal"): 8192}
