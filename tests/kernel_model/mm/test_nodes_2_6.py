@@ -3,11 +3,13 @@
 memory of which node, and what is told of each."""
 
 from collections.abc import Callable
+from itertools import groupby
 
 import pytest
 
 from harness.diff import diff
 from harness.machine import Machine
+from harness.monitors.slabs import slab_census
 from harness.monitors.zonelists import fallback_orders
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.errors import BadConfig
@@ -18,6 +20,7 @@ from kernel_model.mm.linux_2_6.vmscan import Vmscan26
 from kernel_model.mm.numa import node_data
 from kernel_model.proc import proc_files
 from kernel_model.release.constants import LINUX_2_6
+from tests.kernel_model.mm.rmap.world import World
 
 GFP = LINUX_2_6.gfp
 
@@ -184,6 +187,57 @@ def test_kswapd_balances_again_for_a_larger_order_only(
     kernel.vmscan.kswapd()
     assert seen == [(pgdat, order) for order in (2, *again)]
     assert node.kswapd_max_order == 0
+
+
+def leave_little(world: World) -> None:
+    """Only 200 frames above ``pages_high`` are left of each node."""
+    allocator = allocator_of(world.kernel)
+    for nid, pgdat in enumerate(allocator.pgdats()):
+        zones = [zone for zone in for_each_zone(world.image) if zone.number >> 2 == nid]
+        for order in (9, 6, 3, 0):
+            while sum(zone.free_pages - int(zone.view.pages_high) for zone in zones) > (
+                200 + (1 << order)
+            ):
+                assert allocator.alloc_pages_pgdat(pgdat, GFP.kernel, order)
+
+
+def own_kswapd_frees(world: World, zone: Zone26, other: Zone26) -> None:
+    """Both nodes shall have more; the kswapd of one is woken."""
+    for each in (zone, other):
+        each.view.pages_high = each.free_pages + 40
+    node = world.image.at(world.image.structs.pg_data_t, int(zone.view.zone_pgdat))
+    allocator_of(world.kernel).node_id = int(node.node_id)
+    free = other.free_pages, other.view.nr_inactive, other.view.nr_active
+    world.vmscan.wake_kswapd(int(zone.view.zone_pgdat))
+    world.vmscan.kswapd()
+    assert zone.free_pages > int(zone.view.pages_high)
+    assert (other.free_pages, other.view.nr_inactive, other.view.nr_active) == free
+
+
+@pytest.mark.book("2.8", "6.7")
+def test_a_process_takes_its_node_then_the_other_and_each_kswapd_frees_its_own() -> None:
+    world = World(ram=24 * MIB, node_spans=((0, 4096), (4096, 6144)), swap_pages=2000)
+    allocator = allocator_of(world.kernel)
+    leave_little(world)
+    allocator.node_id = 1
+    mm = world.start()
+    addr = world.spaces.do_mmap_pgoff(0, 0, 900 * 4096, 3, 0x22, 0)
+    found = []
+    for number in range(900):
+        assert world.write(mm, addr + number * 4096, 100 + number)
+        found.append(allocator.memmap.page_to_nid(world.page(mm, addr + number * 4096)))
+    assert [nid for nid, _ in groupby(found)][:2] == [1, 0]
+    assert found.index(0) > 150, "the own node first"
+    assert allocator.page_state.total("kswapd_steal") > 100
+    world.vmscan.kswapd()
+    zones = {zone.number >> 2: zone for zone in for_each_zone(world.image) if zone.size}
+    for nid in (0, 1):
+        own_kswapd_frees(world, zones[nid], zones[1 - nid])
+    contents = [world.read(mm, addr + number * 4096) for number in range(900)]
+    assert contents == list(range(100, 1000))
+    world.exit(mm)
+    slab_census(world.kernel)
+    assert {int(node.kswapd_max_order) for node in nodes(world.image)} == {0}
 
 
 # -- what is told --------------------------------------------------------------------------------

@@ -52,9 +52,16 @@ class World:
         ram: int = SMALL,
         swap_pages: int = 400,
         highmem: Highmem = Highmem.NONE,
+        node_spans: tuple[tuple[int, int], ...] = (),
     ) -> None:
         config = KernelConfig(
-            release="2.6", ram=ram, rmap=rmap, swap_pages=swap_pages, highmem=highmem
+            release="2.6",
+            ram=ram,
+            rmap=rmap,
+            swap_pages=swap_pages,
+            highmem=highmem,
+            nodes=len(node_spans) or 1,
+            node_spans=node_spans,
         )
         self.kernel = kernel = Kernel(config)
         self.ledger = FrameLedger().listen(kernel.image.events)
