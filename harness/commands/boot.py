@@ -70,6 +70,7 @@ def boot(
     - `mmucheck boot --ram 1G --highmem 4G --show meminfo --show zoneinfo`
     - `mmucheck boot --ram 4G --highmem 64G --json boot.json`
     - `mmucheck boot --kernel 2.6 --cpus 2 --show zoneinfo --show vmstat`
+    - `mmucheck boot --kernel 2.6 --nodes 2 --show numastat --show node_meminfo`
     """
     names = show or []
     for name in names:
