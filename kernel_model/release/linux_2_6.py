@@ -109,6 +109,8 @@ class Linux26(Linux24):
         else:
             slab = Slab26(kernel.image, allocator.memmap, allocator, online)
         slab.start(int(kernel.statics.num_physpages))
+        if isinstance(allocator, NodePageAllocator26):
+            allocator.numa_policy_init()
         return slab
 
     def proc_caches_init(self, kernel: "Kernel") -> None:
@@ -120,6 +122,8 @@ class Linux26(Linux24):
         kernel.statics.max_huge_pages = kernel.config.nr_hugepages
         if kernel.hugetlbfs:
             kernel.hugetlbfs.pool.hugetlb_init()
+        if isinstance(kernel.allocator, NodePageAllocator26):
+            kernel.allocator.numa_default_policy()
 
     # -- reclaim -----------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ list is enough. More bits of ``page->flags`` name the zone. ``alloc_pages_node()
 ``alloc_pages()`` at that of the CPU. In RAM: ``cpu_2_node``; in each zone, for each CPU, how often
 memory came from where it was wanted (``zone_statistics()``).
 
-Policies of processes (``mm/mempolicy.c``) are not modelled, nor that the kernel spreads over the
-nodes what it allocates while it boots.
+Of the policies of processes (``mm/mempolicy.c``) there is the one that the kernel itself has while
+it boots: it takes turns over the nodes, so that not all its structures lie on node 0.
 """
 
 from typing import Any
@@ -53,6 +53,8 @@ class NodePageAllocator26(PageAllocator26):
 
     def __init__(self, image: KernelImage) -> None:
         super().__init__(image, NodeMemMap26(image))
+        self._interleaves = False
+        self._il_next = 0
 
     def cpu_to_node(self, cpu: int) -> int:
         """``cpu_to_node()``."""
@@ -67,8 +69,29 @@ class NodePageAllocator26(PageAllocator26):
     def node_id(self, nid: int) -> None:
         self._image.statics.cpu_2_node[int(self._image.current_task.processor)] = nid
 
+    def numa_policy_init(self) -> None:
+        """From now on this process takes turns over the nodes."""
+        self._interleaves, self._il_next = True, 0
+
+    def numa_default_policy(self) -> None:
+        """The machine is up: memory is wanted from the CPU's own node."""
+        self._interleaves = False
+
     def _alloc_pages(self, gfp_mask: int, order: int) -> int:
+        if self._interleaves:
+            return self._alloc_page_interleave(gfp_mask, order)
         return self.alloc_pages_pgdat(node_data(self._image, self.node_id), gfp_mask, order)
+
+    def _alloc_page_interleave(self, gfp_mask: int, order: int) -> int:
+        """From the next node in turn; that counts where its best zone could serve."""
+        nid = self._il_next
+        self._il_next = (nid + 1) % self._image.config.nodes
+        pgdat = node_data(self._image, nid)
+        page = self.alloc_pages_pgdat(pgdat, gfp_mask, order)
+        zonelist = pgdat + self._zonelists + (gfp_mask & self._zonemask) * self._zonelist_bytes
+        if page and self._zone_of(page) == self.zones_of(zonelist)[0].vaddr:
+            self._counters(self._zone_of(page)).interleave_hit += 1
+        return page
 
     def alloc_pages_node(self, nid: int, gfp_mask: int, order: int, purpose: str = "kernel") -> int:
         """Frames of a node, or, when it has none left, of those behind it."""

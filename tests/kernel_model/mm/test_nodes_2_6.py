@@ -4,6 +4,7 @@ memory of which node, and what is told of each."""
 
 from collections.abc import Callable
 from itertools import groupby
+from math import isqrt
 
 import pytest
 
@@ -113,6 +114,49 @@ def test_a_cpu_allocates_on_its_node_and_anybody_on_any() -> None:
         other = allocator.alloc_pages_node(1 - cpu, GFP.kernel, 0)
         assert allocator.memmap.page_to_nid(other) == 1 - cpu
     assert allocator.alloc_pages_node(1, GFP.kernel, 11) == 0
+
+
+@pytest.mark.book("6.7")
+def test_a_booting_kernel_takes_turns_over_the_nodes() -> None:
+    kernel = Kernel(KernelConfig(ram=64 * MIB, release="2.6", nodes=3))
+    taken: list[int] = []
+    for step in kernel.boot_steps():
+        if step in ("kmem_cache_init", "do_initcalls"):
+            allocator = allocator_of(kernel)
+            pages = [allocator.alloc_pages(GFP.kernel, 0) for _ in range(7)]
+            taken += [allocator.memmap.page_to_nid(page) for page in pages]
+    assert taken == [0, 1, 2, 0, 1, 2, 0] + [0] * 7
+    counted = [row["interleave_hit"] for row in proc_files(kernel)["numastat"].data(kernel)]
+    assert min(counted) > 2
+    # For DMA the best zone of every node is that of node 0.
+    allocator.numa_policy_init()
+    for _ in range(3):
+        assert allocator.memmap.page_to_nid(allocator.alloc_pages(GFP.kernel | GFP.dma, 0)) == 0
+    after = [row["interleave_hit"] for row in proc_files(kernel)["numastat"].data(kernel)]
+    assert after == [counted[0] + 3, *counted[1:]]
+
+
+def test_a_kernel_that_takes_no_turns_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NodePageAllocator26, "numa_policy_init", lambda self: None)
+    kernel = booted(3)
+    counted = proc_files(kernel)["numastat"].data(kernel)
+    assert [row["interleave_hit"] for row in counted] == [0, 0, 0]
+    assert counted[2]["numa_hit"] == 0
+
+
+@pytest.mark.book("6.7")
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_each_node_keeps_its_share_of_a_reserve_that_grows_with_the_nodes(count: int) -> None:
+    """Its root counts memory once for each node, since each node's zonelist names all zones."""
+    kernel = booted(count)
+    frames = (64 * MIB >> 12) * count
+    assert int(kernel.statics.min_free_kbytes) == isqrt(frames * 4 * 16)
+    for node in nodes(kernel.image):
+        dma, normal = node.node_zones[0], node.node_zones[1]
+        for zone in (dma, normal):
+            share = (isqrt(frames * 64) >> 2) * zone.present_pages // (64 * MIB >> 12)
+            assert (zone.pages_min, zone.pages_low) == (share, share * 5 // 4)
+        assert list(dma.lowmem_reserve)[:2] == [0, normal.present_pages // 256]
 
 
 @pytest.mark.book("3.10", release="2.6")
