@@ -18,7 +18,7 @@ from kernel_model.mm.mmzone import Zone, for_each_zone
 from kernel_model.mm.page_flags import PG_RESERVED
 from kernel_model.structs import Abi
 from tests.harness import walk_plants
-from tests.harness.walk_plants import Plant, blocks, last_zone, must_find, names, write
+from tests.harness.walk_plants import Plant, Spoilable, blocks, last_zone, names, write
 
 GIB = 1 << 30
 CONFIGS = {
@@ -86,13 +86,13 @@ def test_what_the_guest_counts(name: str) -> None:
 
 
 @pytest.fixture(scope="module", params=["uma", "numa"])
-def used(request: pytest.FixtureRequest) -> Machine:
+def used(request: pytest.FixtureRequest) -> Spoilable:
     """A machine with holes in its free lists, which stays as it is."""
     nodes = CONFIGS[request.param].nodes
     machine = Machine(Kernel(KernelConfig(ram=32 * MIB, nodes=nodes)))
     random_operations(machine.kernel, random.Random(1), 300)
     assert guest_walk.check(machine) == []
-    return machine
+    return Spoilable(machine)
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ PLANTED: list[tuple[Plant, WalkFault]] = [
 
 
 @pytest.mark.parametrize(("plant", "fault"), PLANTED, ids=names(PLANTED))
-def test_planted_corruption_is_found(used: Machine, plant: Plant, fault: WalkFault) -> None:
-    must_find(used, plant, fault)
+def test_planted_corruption_is_found(used: Spoilable, plant: Plant, fault: WalkFault) -> None:
+    used.must_find(plant, fault)
 
 
 def test_pair_bit_behind_the_first_part_that_the_guest_compares() -> None:

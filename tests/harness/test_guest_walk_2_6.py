@@ -2,6 +2,7 @@
 """The guest walks the zones of 2.6 and finds what is wrong in them; its builds boot both."""
 
 import random
+from functools import cache
 from itertools import chain, pairwise
 
 import pytest
@@ -18,7 +19,7 @@ from kernel_model.mm.linux_2_6.mmzone import HOT, PerCpuPages, Zone26, for_each_
 from kernel_model.mm.linux_2_6.numa import NodePageAllocator26
 from kernel_model.mm.mmzone import Zone
 from tests.harness import walk_plants
-from tests.harness.walk_plants import Plant, must_find, names, node_of, spoilt
+from tests.harness.walk_plants import Plant, Spoilable, names, node_of
 
 
 def with_nodes(*ends: int, nr_cpus: int = 1) -> KernelConfig:
@@ -104,13 +105,13 @@ def test_all_readings_agree(cpu_model: str) -> None:
 # -- planted -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["two CPUs", "3 nodes"])
-def used(request: pytest.FixtureRequest) -> Machine:
+@cache
+def used(name: str) -> Spoilable:
     """A machine whose CPUs have frames on their lists."""
-    machine = Machine(Kernel(CONFIGS[request.param]))
+    machine = Machine(Kernel(CONFIGS[name]))
     use_memory(machine.kernel, 100)
     leave_holes(machine.kernel)
-    return machine
+    return Spoilable(machine)
 
 
 def hot(kernel: Kernel, zone: Zone) -> PerCpuPages:
@@ -179,8 +180,7 @@ def zone_lacks_a_frame(kernel: Kernel, zone: Zone) -> None:
     zone.view.present_pages -= 1
 
 
-ONE_NODE: list[tuple[Plant, WalkFault]] = [
-    *walk_plants.PLANTED,
+OWN: list[tuple[Plant, WalkFault]] = [
     (one_block_too_many, WalkFault.NR_FREE),
     (a_block_without_mark, WalkFault.ORDER_MARK),
     (a_block_of_another_order, WalkFault.ORDER_MARK),
@@ -196,18 +196,25 @@ ONE_NODE: list[tuple[Plant, WalkFault]] = [
 ]
 
 
-@pytest.mark.parametrize(("plant", "fault"), ONE_NODE, ids=names(ONE_NODE))
-def test_planted_corruption_is_found(used: Machine, plant: Plant, fault: WalkFault) -> None:
-    must_find(used, plant, fault)
+PLANTED = [
+    pytest.param(name, plant, fault, id=f"{name}-{plant.__name__}")
+    for name, planted in (("two CPUs", OWN), ("3 nodes", [*walk_plants.PLANTED, *OWN]))
+    for plant, fault in planted
+]
+
+
+@pytest.mark.parametrize(("name", "plant", "fault"), PLANTED)
+def test_planted_corruption_is_found(name: str, plant: Plant, fault: WalkFault) -> None:
+    used(name).must_find(plant, fault)
 
 
 # -- planted in nodes ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Machine:
+def nodes() -> Spoilable:
     """A machine with three nodes."""
-    return Machine(Kernel(CONFIGS["3 nodes"]))
+    return Spoilable(Machine(Kernel(CONFIGS["3 nodes"])))
 
 
 def two_nodes_of_one_number(kernel: Kernel, zone: Zone) -> None:
@@ -257,12 +264,12 @@ SEVERAL_NODES: list[tuple[Plant, WalkFault]] = [
 @pytest.mark.book("2.8")
 @pytest.mark.parametrize(("plant", "fault"), SEVERAL_NODES, ids=names(SEVERAL_NODES))
 def test_planted_corruption_of_nodes_is_found(
-    nodes: Machine, plant: Plant, fault: WalkFault
+    nodes: Spoilable, plant: Plant, fault: WalkFault
 ) -> None:
-    must_find(nodes, plant, fault)
+    nodes.must_find(plant, fault)
 
 
-def test_nodes_that_stand_in_another_order_are_found(nodes: Machine) -> None:
+def test_nodes_that_stand_in_another_order_are_found(nodes: Spoilable) -> None:
     """A zonelist that goes on with any node contradicts nothing; but it is not the rule's."""
 
     def others_swapped(kernel: Kernel, zone: Zone) -> None:
@@ -270,7 +277,7 @@ def test_nodes_that_stand_in_another_order_are_found(nodes: Machine) -> None:
         listed = zones.node_zonelists[0].zones
         listed[2], listed[3] = listed[3], listed[2]
 
-    with spoilt(nodes, others_swapped) as findings:
+    with nodes.spoilt(others_swapped) as findings:
         assert {finding.fault for finding in findings} == {None}
         assert {finding.where for finding in findings} == {
             "nodes[0].zonelists[2]",
@@ -279,7 +286,7 @@ def test_nodes_that_stand_in_another_order_are_found(nodes: Machine) -> None:
 
 
 def test_every_fault_of_2_6_is_planted() -> None:
-    planted = {fault for _, fault in ONE_NODE}
+    planted = {fault for _, fault in (*walk_plants.PLANTED, *OWN)}
     assert planted == set(WalkFault) - {WalkFault.PAIR_BIT, WalkFault.BITMAP_POINTER}
     assert planted >= ONLY_IN_2_6
     assert HOT == 0

@@ -22,25 +22,30 @@ WHOLE_MACHINE = (
 """Faults of no single zone."""
 
 
-@contextmanager
-def spoilt(machine: Machine, plant: Plant) -> Iterator[list[guest_walk.Finding]]:
-    """What is found after ``plant``; the machine is as before afterwards."""
-    kernel, whole = machine.kernel, bytes(machine.ram.bytes)
-    plant(kernel, last_zone(kernel))
-    try:
-        yield guest_walk.check(machine)
-    finally:
-        machine.ram.bytes[:] = whole
+class Spoilable:
+    """A machine that is spoilt again and again, and put right each time."""
 
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self._whole = bytes(machine.ram.bytes)
 
-def must_find(machine: Machine, plant: Plant, fault: WalkFault) -> None:
-    """The guest names the fault, and the zone that has it."""
-    with spoilt(machine, plant) as findings:
-        found = [finding for finding in findings if finding.fault is fault]
-        assert found, [str(finding) for finding in findings]
-        if fault not in WHOLE_MACHINE:
-            place = f"node {machine.kernel.config.nodes - 1}, zone Normal"
-            assert place in {finding.where for finding in found}
+    @contextmanager
+    def spoilt(self, plant: Plant) -> Iterator[list[guest_walk.Finding]]:
+        """What is found after ``plant``."""
+        plant(self.machine.kernel, last_zone(self.machine.kernel))
+        try:
+            yield guest_walk.check(self.machine)
+        finally:
+            self.machine.ram.bytes[:] = self._whole
+
+    def must_find(self, plant: Plant, fault: WalkFault) -> None:
+        """The guest names the fault, and the zone that has it."""
+        with self.spoilt(plant) as findings:
+            found = [finding for finding in findings if finding.fault is fault]
+            assert found, [str(finding) for finding in findings]
+            if fault not in WHOLE_MACHINE:
+                place = f"node {self.machine.kernel.config.nodes - 1}, zone Normal"
+                assert place in {finding.where for finding in found}
 
 
 def last_zone(kernel: Kernel) -> Zone:
