@@ -204,6 +204,7 @@ class Linux26(Linux24):
             lambda mm, address: kernel.spaces.find_vma(mm, address),
             SharedTrees(kernel.image, memory.zap_page_range),
             memory.file_pages,
+            lambda page: kernel.reverse_walk.mapped(page),
         )
 
     def file_memory(self, kernel: "Kernel") -> FileMemory:

@@ -12,11 +12,17 @@ from harness.machine import Machine
 from harness.monitors.frames import FrameLedger
 from harness.readings.probe_place import PROBE
 from kernel_model.arch_i386.page import virt_to_phys
-from kernel_model.config import MIB, KernelConfig
+from kernel_model.config import MIB, RELEASES, KernelConfig
 from kernel_model.kernel import Kernel
 from kernel_model.mm.filemap.sync import MS_SYNC
 from kernel_model.mm.gfp import GFP_KERNEL
-from tests.kernel_model.mm.file_world import Disk, FileWorld
+from tests.kernel_model.mm.file_world import Disk
+from tests.kernel_model.mm.file_world_2_6 import file_world
+
+pytestmark = [
+    pytest.mark.usefixtures("either_release"),
+    pytest.mark.parametrize("either_release", RELEASES, indirect=True),
+]
 
 BASE = 0x40000000
 WRITE = 1
@@ -31,7 +37,7 @@ class FilesOnCpu:
         kernel = Kernel(KernelConfig(ram=16 * MIB, swap_pages=50))
         FrameLedger().listen(kernel.image.events)
         self.machine = Machine(kernel)
-        self.world = world = FileWorld(kernel=kernel)
+        self.world = world = file_world(kernel=kernel)
         self.disk = Disk(content)
         self.file, mm = world.open(self.disk), world.new_mm()
         world.files.get_file(self.file)

@@ -9,7 +9,7 @@ from harness.architecture import CR4_PAE, CR4_PGE, CR4_PSE
 from harness.guests import guest_path
 from harness.machine import GuestDied, GuestStopped, Limits, Machine, paging_variant
 from kernel_model.arch_i386.processor import X86_CR4_OSFXSR, X86_CR4_OSXMMEXCPT
-from kernel_model.config import Highmem, KernelConfig
+from kernel_model.config import RELEASES, Highmem, KernelConfig
 from kernel_model.errors import BadInput, MmucheckError
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel, boot
@@ -30,6 +30,9 @@ CONFIGS = [
     KernelConfig(release="2.6", ram=128 * MIB, highmem=Highmem.GB64, highmem_pages=8192),
     KernelConfig(release="2.6", ram=64 * MIB, nodes=2),
 ]
+
+
+EITHER = pytest.mark.usefixtures("either_release")
 
 
 def name(config: KernelConfig) -> str:
@@ -87,7 +90,7 @@ def test_the_split_holds_from_both_sides(config: KernelConfig) -> None:
     assert all(line.startswith("ok") for line in lines)
 
 
-@pytest.mark.parametrize("release", ["2.4", "2.6"])
+@pytest.mark.parametrize("release", RELEASES)
 def test_a_planted_hole_in_the_split_is_found(release: str) -> None:
     """A kernel page that ring 3 may touch makes split_test fail."""
     kernel = boot(KernelConfig(release=release, ram=16 * MIB))
@@ -104,6 +107,7 @@ def test_guest_and_model_agree_on_every_structure(config: KernelConfig) -> None:
     assert machine.exit_status == 0
 
 
+@EITHER
 def test_a_guest_for_another_build_is_noticed() -> None:
     config = KernelConfig(ram=16 * MIB)
     with pytest.raises(BadInput, match="ring 3"):
@@ -112,6 +116,7 @@ def test_a_guest_for_another_build_is_noticed() -> None:
         Machine(Kernel(config)).call("nothing")
 
 
+@EITHER
 def test_a_wild_call_ends_in_a_report() -> None:
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
     with pytest.raises(GuestDied, match="#PF at 0x00000010, error code 0") as died:
@@ -122,6 +127,7 @@ def test_a_wild_call_ends_in_a_report() -> None:
     assert any("PDE[0]" in line for line in report.walk)
 
 
+@EITHER
 def test_a_loop_is_stopped_by_its_limits() -> None:
     for limits in (Limits(instructions=100_000), Limits(seconds=0.2)):
         machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
@@ -131,6 +137,7 @@ def test_a_loop_is_stopped_by_its_limits() -> None:
             machine.call(0xC037F000)
 
 
+@EITHER
 def test_a_machine_whose_guest_ended_takes_no_calls() -> None:
     config = KernelConfig(ram=16 * MIB)
     machine = Machine(Kernel(config), image=guest("structs_check", config))

@@ -5,11 +5,11 @@ import pytest
 
 from harness.machine import Limits, Machine
 from kernel_model.arch_i386.fault import FaultKind
-from kernel_model.config import Highmem, KernelConfig
+from kernel_model.config import RELEASES, Highmem, KernelConfig
 from kernel_model.errors import BadInput
 from kernel_model.kernel import Kernel
-from kernel_model.mm.mmzone import for_each_zone
 from tests.harness.frame_accounting import check_machine
+from tests.harness.made_to_reclaim import MADE_TO_RECLAIM
 from tests.harness.running import Running
 from tests.harness.test_machine import CONFIGS, MIB, name
 from tests.kernel_model.mm.user_spaces import UserSpaces
@@ -58,13 +58,16 @@ def test_trespassers_end_by_the_right_fault(machine: Machine) -> None:
 
 @pytest.mark.book("3.5")
 def test_nothing_of_a_program_stays(machine: Machine) -> None:
-    spaces, statics = UserSpaces(machine.kernel), machine.kernel.statics
+    spaces, lru = UserSpaces(machine.kernel), machine.kernel.allocator.lru
+    reclaiming = MADE_TO_RECLAIM[machine.kernel.config.release]
+    reclaiming.settle(machine.kernel)
     free, owners = spaces.free_frames(), _owners(machine)
     for _ in range(3):
         Running(machine, "hello").run()
+        reclaiming.settle(machine.kernel)
         assert spaces.free_frames() == free
         assert _owners(machine) == owners
-        assert statics.nr_inactive_pages == statics.nr_active_pages == 0
+        assert lru.nr_inactive() == lru.nr_active() == 0
         assert machine.cpu.control.cr3 == 0x101000
         check_machine(machine.kernel, machine.ledger)
 
@@ -74,7 +77,12 @@ def _owners(machine: Machine) -> dict[int, str]:
     return {pfn: owner for pfn in frames if (owner := ledger.owner(pfn)) is not None}
 
 
+EITHER = pytest.mark.usefixtures("either_release")
+FAST_ON_BOTH = pytest.mark.parametrize("either_release", RELEASES, indirect=True)
+
+
 def test_a_program_that_does_not_fit_is_refused_and_leaves_nothing() -> None:
+    """2.6 would wait for ever for memory that nobody has to give; 2.4 tells the caller."""
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
     allocator = machine.kernel.allocator
     held = []
@@ -86,6 +94,7 @@ def test_a_program_that_does_not_fit_is_refused_and_leaves_nothing() -> None:
     assert UserSpaces(machine.kernel).free_frames() == free
 
 
+@EITHER
 def test_arguments_reach_the_stack() -> None:
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB)))
     running = Running(machine, "hello", b"one", b"two")
@@ -100,15 +109,14 @@ def test_arguments_reach_the_stack() -> None:
         Running(machine, "hello", b"x" * 140_000)
 
 
-def test_swap_brings_pages_back_under_a_running_program() -> None:
+@FAST_ON_BOTH
+def test_swap_brings_pages_back_under_a_running_program(either_release: str) -> None:
     """Every page that it has when it starts is pushed out; it must not notice."""
+    reclaiming = MADE_TO_RECLAIM[either_release]
     machine = Machine(Kernel(KernelConfig(ram=16 * MIB, swap_pages=1024)))
     kernel, running = machine.kernel, Running(machine, "hello")
-    zones = [kernel.allocator.zone(zone.vaddr) for zone in for_each_zone(kernel.image)]
-    for zone in zones * 4:
-        kernel.vmscan.refill_inactive(1000)
-        kernel.swapper.swap_out(zone)
-        kernel.vmscan.shrink_cache(1000, zone, 0x1F0, 1)
+    reclaiming.unmap_all(kernel)
+    reclaiming.free_all(kernel)
     assert kernel.spaces.areas.mm(running.process.mm).rss == 0
     assert kernel.statics.nr_swap_pages < kernel.config.swap_pages - 1
     ended = running.run()
@@ -118,6 +126,7 @@ def test_swap_brings_pages_back_under_a_running_program() -> None:
     assert kernel.statics.nr_swap_pages == kernel.config.swap_pages - 1
 
 
+@EITHER
 def test_limits_stop_a_program() -> None:
     machine = Machine(Kernel(KernelConfig(ram=64 * MIB, highmem=Highmem.NONE)))
     with pytest.raises(Exception, match="limit on instructions"):

@@ -6,11 +6,15 @@ an inode's pages stand in a radix tree, ``page_tree``, the VMAs that map it in a
 ``i_mmap``, or on a list, ``i_mmap_nonlinear``. A file points to its pages itself, by ``f_mapping``.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from kernel_model.fs.file_table import Files, NamedObjects
 from kernel_model.image import KernelImage
 from kernel_model.mm.prio_tree import PrioTree
+from kernel_model.structs.linux_2_6.fs import NO_PAGE, RA_PAGES, RA_PREV_PAGE
+
+MAX_READAHEAD: Final = 32
+"""Pages, of ``default_backing_dev_info``: ``VM_MAX_READAHEAD`` is 128 KiB."""
 
 
 class TreeFiles(Files):
@@ -38,7 +42,9 @@ class TreeFiles(Files):
         """An open file with one reference; takes the caller's reference to ``inode``."""
         file = super().open_inode(inode, name, mode, f_op)
         if file:
-            self.file(file).f_mapping = self.inode(inode).i_mapping
+            view = self.file(file)
+            view.f_mapping = self.inode(inode).i_mapping
+            view.f_ra[RA_PREV_PAGE], view.f_ra[RA_PAGES] = NO_PAGE, MAX_READAHEAD
         return file
 
     def is_file_hugepages(self, file: int) -> bool:

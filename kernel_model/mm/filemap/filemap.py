@@ -6,6 +6,8 @@ the part that has it. What this room asks of others: VMAs by address, page table
 dirty entries, and ``zap_page_range()``.
 """
 
+from typing import ClassVar
+
 from kernel_model.fs.inode import Eviction
 from kernel_model.mm.filemap.advice import Advice
 from kernel_model.mm.filemap.mapped_by import MappedBy, ZapPageRange
@@ -20,6 +22,9 @@ from kernel_model.mm.filemap.write import FileWriter
 class Filemap:
     """All operations on pages of files."""
 
+    sync_class: ClassVar[type[MemorySync]] = MemorySync
+    writer_class: ClassVar[type[FileWriter]] = FileWriter
+
     def __init__(
         self,
         pages: FilePages,
@@ -29,11 +34,11 @@ class Filemap:
         mapped_by: MappedBy,
     ) -> None:
         reader, write_back = self.reader(pages, mapped_by), WriteBack(pages)
-        truncation = Truncation(pages, mapped_by)
+        truncation = self.truncation(pages, mapped_by)
         faults = self.file_faults(pages, reader)
-        sync = MemorySync(pages, write_back, tables, find_vma)
+        sync = self.sync_class(pages, write_back, tables, find_vma)
         advice = self.advice(pages, reader, zap_page_range)
-        writer = FileWriter(pages, write_back, truncation)
+        writer = self.writer_class(pages, write_back, truncation)
         self.pages = pages
         self.evict = Eviction(pages, write_back, truncation)
         self.page_cache_read = reader.page_cache_read
@@ -57,6 +62,10 @@ class Filemap:
         self.mincore_vma = advice.mincore_vma
 
     # -- what a release may make of its own ----------------------------------------------------
+
+    def truncation(self, pages: FilePages, mapped_by: MappedBy) -> Truncation:
+        """Who cuts them off."""
+        return Truncation(pages, mapped_by)
 
     def reader(self, pages: FilePages, mapped_by: MappedBy) -> FileReader:
         """Who reads files."""

@@ -55,15 +55,6 @@ class FileReader:
                 break
         return error
 
-    def read_around(self, file: int, index: int, size: int) -> int:
-        """The same, but it matters to nobody that one of the others could not be read ahead."""
-        cluster = 1 << int(self._statics.page_cluster)
-        first, error = index & -cluster, 0
-        for at in range(first, min(first + cluster, size)):
-            result = self.page_cache_read(file, at)
-            error = result if at == index else error
-        return error
-
     def make_uptodate(self, file: int, page: int) -> bool:
         """Fill a cached frame that is not up to date. False: it cannot be read."""
         pages = self._pages
@@ -82,6 +73,7 @@ class FileReader:
             return -EINVAL
         pages, done, error = self._pages, 0, 0
         mapping, view = pages.mapping_of(file), pages.files.file(file)
+        previous = self._previous(view)
         while done < count:
             index, offset = divmod(pos + done, PAGE_SIZE)
             length = min(pages.i_size(mapping) - (pos + done), PAGE_SIZE - offset, count - done)
@@ -92,21 +84,27 @@ class FileReader:
                 break
             if self._mapped_by.writably(mapping):
                 pages.tlb.caches.flush_dcache_page(page)
-            if not offset or not self._in_sequence(view):
+            if self._counts_as_use(view, index, offset, previous):
                 self._lru.mark_page_accessed(page)
+            previous = index
             taken = actor(page, offset, length)
             pages.allocator.put_page(page)
             done += taken
             if taken < length:
                 break
-        self._note_sequence(view)
+        self._note_read(view, previous)
         return done or error
 
-    def _in_sequence(self, view: Any) -> bool:
-        """Whether the file has been read before, so that its pages come in parts."""
-        return bool(view.f_reada)
+    def _previous(self, view: Any) -> int:
+        """The page that the last call ended with; 2.4 does not note it."""
+        return -1
 
-    def _note_sequence(self, view: Any) -> None:
+    def _counts_as_use(self, view: Any, index: int, offset: int, previous: int) -> bool:
+        """Whether a part of a page is its first; while a file is read on, that at its start."""
+        return not offset or not view.f_reada
+
+    def _note_read(self, view: Any, last: int) -> None:
+        """The file has been read, to the page ``last``."""
         view.f_reada = 1
 
     def _page_for_reading(self, file: int, mapping: int, index: int) -> tuple[int, int]:

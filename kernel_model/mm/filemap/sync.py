@@ -10,7 +10,7 @@ What can fail: what the file system's ``writepage`` returns; bad arguments of ``
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from kernel_model.arch_i386.page import PAGE_MASK, PAGE_OFFSET, PAGE_SIZE
 from kernel_model.arch_i386.pgtable import pte_dirty, pte_mkclean, pte_pfn, pte_present
@@ -78,6 +78,9 @@ class WriteBack:
 class MemorySync:
     """``msync()``: what processes wrote through their mappings reaches the files."""
 
+    wrapped: ClassVar[int] = -EINVAL
+    """What a range comes to whose end lies before its start."""
+
     def __init__(
         self, pages: FilePages, write_back: WriteBack, tables: UserPageTables, find_vma: FindVma
     ) -> None:
@@ -137,7 +140,11 @@ class MemorySync:
             return 0
         if flags & MS_SYNC:
             return self._write_back.sync_file(file, datasync=True)
-        return self._write_back.filemap_fdatasync(pages.mapping_of(file))
+        return self._start_writing(pages.mapping_of(file))
+
+    def _start_writing(self, mapping: int) -> int:
+        """``MS_ASYNC``: begin, and do not wait. 0 or ``-errno``."""
+        return self._write_back.filemap_fdatasync(mapping)
 
     def sys_msync(self, start: int, length: int, flags: int) -> int:
         """``msync()`` of the current process. 0 or ``-errno``.
@@ -145,10 +152,12 @@ class MemorySync:
         A hole in the range does not keep the rest from being written; it shows at the end.
         """
         end = start + (length + PAGE_SIZE - 1 & PAGE_MASK) & 0xFFFFFFFF
-        if start & ~PAGE_MASK or end < start:
+        if start & ~PAGE_MASK:
             return -EINVAL
         if flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) or (flags & MS_ASYNC and flags & MS_SYNC):
             return -EINVAL
+        if end < start:
+            return self.wrapped
         mm, unmapped = int(self._pages.current.mm), 0
         while start < end:
             vma = self._find_vma(mm, start)

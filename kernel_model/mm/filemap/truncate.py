@@ -43,7 +43,7 @@ class Truncation:
         pages, memmap = self._pages, self._pages.memmap
         pages.allocator.get_page(page)
         pages.lock_page(page)
-        pages.allocator.lru.delete(page)
+        self._off_lru(page)
         pages.cache.clear_page_dirty(page)
         memmap.clear_bit(page, PG_UPTODATE)
         pages.cache.remove_inode_page(page)
@@ -51,19 +51,27 @@ class Truncation:
         pages.unlock_page(page)
         pages.allocator.put_page(page)
 
+    def _off_lru(self, page: int) -> None:
+        """It is nobody's any more that could be written."""
+        self._pages.allocator.lru.delete(page)
+
     def invalidate_inode_pages(self, mapping: int) -> None:
         """Drop the clean pages that nobody uses: the file was changed behind the cache's back."""
         pages = self._pages
         for page in pages.cache.clean(mapping):
             if not pages.locks.try_lock(page):
                 continue
-            unused = pages.memmap.count(page) == 1
+            unused = self._invalidates(page)
             if unused:
-                pages.allocator.lru.delete(page)
+                self._off_lru(page)
                 pages.cache.remove_inode_page(page)
             pages.unlock_page(page)
             if unused:
                 pages.allocator.put_page(page)
+
+    def _invalidates(self, page: int) -> bool:
+        """Whether a clean page may go; the file's is the last reference."""
+        return self._pages.memmap.count(page) == 1
 
     def vmtruncate(self, inode: int, offset: int) -> int:
         """Make a file ``offset`` bytes long, in memory and for its file system. 0 or ``-errno``."""

@@ -65,7 +65,7 @@ class FileWriter:
                 self._trim(mapping, pos + done + length)
                 break
             status = self._copy(mapping, ends, source)
-            pages.memmap.set_bit(page, PG_REFERENCED)
+            self._used(page)
             self._release(page)
             if status < 0:
                 break
@@ -82,6 +82,10 @@ class FileWriter:
         pages.tlb.caches.flush_dcache_page(page)
         status = pages.call_a_op(mapping, "commit_write", *ends)
         return -EFAULT if left else status or end - offset
+
+    def _used(self, page: int) -> None:
+        """A part of it was written."""
+        self._pages.memmap.set_bit(page, PG_REFERENCED)
 
     def _release(self, page: int) -> None:
         self._pages.unlock_page(page)

@@ -28,6 +28,16 @@ from kernel_model.structs.mmzone import LIST_HEAD, rwlock_t, spinlock_t
 if TYPE_CHECKING:
     from kernel_model.structs import Abi
 
+RA_PREV_PAGE: Final = 4
+"""``prev_page`` of ``struct file_ra_state`` as a word of ``f_ra``: the page that was read last."""
+RA_PAGES: Final = 7
+"""``ra_pages``: how far ahead is read at most."""
+RA_MMAP_HIT: Final = 8
+RA_MMAP_MISS: Final = 9
+"""``mmap_hit`` and ``mmap_miss``: faults that found their page cached, and those that did not."""
+NO_PAGE: Final = 0xFFFFFFFF
+"""The index of no page, -1."""
+
 DNAME_INLINE_LEN: Final = 36
 
 FILE_OPERATIONS: Final = struct(

@@ -2,11 +2,12 @@
 """Files and shared anonymous memory against plain bytes.
 
 The oracle of each file is a ``bytearray`` of what everybody must read, and one of what must
-have reached the disk. ``FileMachine`` is the state machine; its tests are in
-``filemap/test_state_machine.py``.
+have reached the disk. ``FileMachine`` is the state machine, of either release; its tests
+are in ``filemap/test_state_machine.py``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,12 +16,11 @@ from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.arch_i386.pgtable import pte_dirty, pte_pfn
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.mm.filemap.sync import MS_ASYNC, MS_SYNC
-from kernel_model.mm.gfp import GFP_ATOMIC, GFP_BIT_HIGHMEM, GFP_KERNEL, GFP_NOFS
 from kernel_model.mm.mmzone import for_each_zone
-from kernel_model.mm.page_flags import PG_DIRTY, PG_LOCKED, PG_LRU, PG_UPTODATE
 from kernel_model.mm.shmem.shmem import BLOCKS_PER_PAGE
 from tests.harness.frame_accounting import check_machine
-from tests.kernel_model.mm.file_world import PRIVATE, Disk, FileWorld, SigBus
+from tests.kernel_model.mm.file_world import PRIVATE, Disk, SigBus
+from tests.kernel_model.mm.file_world_2_6 import file_world
 
 PAGES = 24
 """Pages that each file is mapped for; files are shorter or longer."""
@@ -30,6 +30,10 @@ PRIVATE_FROM = 3
 MACHINES = {
     "plain": KernelConfig(ram=8 * MIB, swap_pages=60),
     "PAE": KernelConfig(ram=70 * MIB, highmem=Highmem.GB64, highmem_pages=6 << 8, swap_pages=60),
+}
+MACHINES_2_6 = {
+    "plain": replace(MACHINES["plain"], release="2.6"),
+    "PAE": replace(MACHINES["PAE"], release="2.6", rmap="pte_chain"),
 }
 LENGTHS = st.one_of(st.integers(1, 2 * PAGE_SIZE), st.integers(1, 20 * PAGE_SIZE))
 PLACES = st.one_of(
@@ -54,6 +58,10 @@ class Subject:
 class FileMachine(RuleBasedStateMachine):
     """What processes do with files while memory is short."""
 
+    machines: ClassVar = MACHINES
+    writing_flags: ClassVar = (MS_SYNC, MS_ASYNC)
+    """With which of its flags ``msync()`` begins to write."""
+
     @initialize(
         name=st.sampled_from(sorted(MACHINES)),
         room=st.sampled_from([10, 40, 400]),
@@ -61,7 +69,8 @@ class FileMachine(RuleBasedStateMachine):
     )
     def boot(self, name: str, room: int, sizes: list[int]) -> None:
         """A machine with about ``room`` free frames above what it keeps for itself."""
-        self.world = world = FileWorld(MACHINES[name])
+        self.world = world = file_world(self.machines[name])
+        self.gfp, self.flags = world.image.constants.gfp, world.image.constants.page_flags
         self.frames_before = set(world.ledger._owners)
         self.mms = [world.new_mm(), world.new_mm()]
         self.subjects = [self._open(number, size) for number, size in enumerate(sizes)]
@@ -72,7 +81,7 @@ class FileMachine(RuleBasedStateMachine):
         keep = room + sum(int(zone.view.pages_high) for zone in for_each_zone(world.image))
         for order in range(9, -1, -1):
             while allocator.nr_free_pages() - (1 << order) >= keep:
-                block = allocator.alloc_pages(GFP_ATOMIC | GFP_BIT_HIGHMEM, order, "ballast")
+                block = allocator.alloc_pages(self.gfp.atomic | self.gfp.highmem, order, "ballast")
                 if not block:
                     break
                 self.ballast.append((block, order))
@@ -163,14 +172,20 @@ class FileMachine(RuleBasedStateMachine):
         subject = self._pick(which)
         self.world.image.current_task.mm = self.mms[0]
         base, end = self._range(subject.shared, start, count)
+        inside = set(range(start, start + (end - base) // PAGE_SIZE))
+        owed = self._owed(subject) | (self._mapped_dirty(subject) & inside)
         assert self.world.filemap.sys_msync(base, end - base, flags) == 0
-        first = start
-        inside = set(range(first, first + (end - base) // PAGE_SIZE))
         dirty = self._mapped_dirty(subject)
         assert not dirty & inside
-        if subject.disk and flags:
+        if subject.disk and flags in self.writing_flags:
             subject.unsynced &= dirty
             self._synced(subject, waited=flags == MS_SYNC)
+        elif subject.disk:
+            assert self._owed(subject) == owed
+
+    def _owed(self, subject: Subject) -> set[int]:
+        """Which pages the kernel knows that it must write."""
+        return {self.world.cache.index(page) for page in self.world.must_be_written(subject.file)}
 
     def _range(self, vma: int, start: int, count: int) -> tuple[int, int]:
         view = self.world.vma(vma)
@@ -189,8 +204,8 @@ class FileMachine(RuleBasedStateMachine):
 
     def _synced(self, subject: Subject, *, waited: bool) -> None:
         world = self.world
-        assert not world.pages(subject.file, "dirty_pages")
-        assert not waited or not world.pages(subject.file, "locked_pages")
+        assert not world.must_be_written(subject.file)
+        assert not waited or not world.being_written(subject.file)
 
     # -- through mappings ------------------------------------------------------------------------
 
@@ -257,29 +272,24 @@ class FileMachine(RuleBasedStateMachine):
     # -- reclaim -------------------------------------------------------------------------------
 
     @rule(
-        gfp=st.sampled_from([GFP_KERNEL, GFP_KERNEL, GFP_NOFS]),
+        may_write=st.sampled_from([True, True, False]),
         wanted=st.sampled_from([5, 30, 200]),
         rounds=st.integers(1, 3),
         unmap=st.sampled_from([True, True, False]),
     )
-    def reclaim(self, gfp: int, wanted: int, rounds: int, unmap: bool) -> None:
+    def reclaim(self, may_write: bool, wanted: int, rounds: int, unmap: bool) -> None:
         """A dirty page takes two rounds, one of shmem three: each writes it, or frees it."""
-        self._reclaim(gfp, wanted, rounds, unmap=unmap)
+        self._reclaim(self.gfp.kernel if may_write else self.gfp.nofs, wanted, rounds, unmap=unmap)
 
     def _press(self, press: bool) -> None:
         """Memory is short at once, so that what was just done is seen to survive it."""
         if press:
-            self._reclaim(GFP_KERNEL, 200, 3, unmap=True)
+            self._reclaim(self.gfp.kernel, 200, 3, unmap=True)
 
     def _reclaim(self, gfp: int, wanted: int, rounds: int, *, unmap: bool) -> None:
-        vmscan = self.world.kernel.vmscan
         if unmap:
-            for vma in self.world.vmas:
-                self.world.swap_out_vma(vma)
-        zones = [self.world.kernel.allocator.zone(z.vaddr) for z in for_each_zone(self.world.image)]
-        for zone in zones * rounds:
-            vmscan.refill_inactive(wanted)
-            vmscan.shrink_cache(wanted, zone, gfp, 1)
+            self.world.unmap_all()
+        self.world.shrink(wanted, gfp, rounds)
 
     @rule(which=st.integers(0, 1))
     def close_and_open(self, which: int) -> None:
@@ -318,22 +328,24 @@ class FileMachine(RuleBasedStateMachine):
                 self._check_cache(subject, users)
 
     def _check_cache(self, subject: Subject, users: dict[int, int]) -> None:
-        world, memmap = self.world, self.world.memmap
+        world, memmap, flags = self.world, self.world.memmap, self.flags
         mapping = world.mapping(subject.file)
-        pages = world.pages(subject.file)
+        pages, dirty = world.pages(subject.file), set(world.must_be_written(subject.file))
         assert world.memory.pages.space(mapping).nrpages == len(pages) == len(set(pages))
         for page in pages:
             index = world.cache.index(page)
             assert world.cache.mapping(page) == mapping
             assert world.cache.find_page(mapping, index) == page
-            assert memmap.test(page, PG_UPTODATE)
-            assert memmap.test(page, PG_LRU)
-            assert not memmap.test(page, PG_LOCKED)
-            assert memmap.count(page) == 1 + users.get(memmap.pfn(page), 0), f"page {index}"
+            assert memmap.test(page, flags.uptodate)
+            assert memmap.test(page, flags.lru)
+            assert not memmap.test(page, flags.locked)
+            mapped = users.get(memmap.pfn(page), 0)
+            assert memmap.count(page) == 1 + mapped, f"page {index}"
+            world.check_mapped(page, mapped)
             expected = bytes(subject.content[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
             self._same(world.frame(page)[: len(expected)], expected, f"page {index} in the cache")
-            if subject.disk and memmap.test(page, PG_DIRTY):
-                assert page in world.pages(subject.file, "dirty_pages")
+            if subject.disk and memmap.test(page, flags.dirty):
+                assert page in dirty
         self._check_away(subject, {world.cache.index(page) for page in pages})
 
     def _check_away(self, subject: Subject, cached: set[int]) -> None:
@@ -377,6 +389,7 @@ class FileMachine(RuleBasedStateMachine):
         for subject in self.subjects:
             self._close(subject)
         self.subjects.clear()
+        self.world.settle()
         kernel = self.world.kernel
         check_machine(kernel, self.world.ledger)
         sb = kernel.statics.shmem_sb
@@ -384,3 +397,10 @@ class FileMachine(RuleBasedStateMachine):
         assert not any(kernel.swap_areas.counts(0)[1:])
         owners = list(self.world.ledger._owners.values())
         assert not {"page cache", "shmem index"} & set(owners)
+
+
+class FileMachine26(FileMachine):
+    """The same with 2.6, which tags dirty pages and knows who maps a frame."""
+
+    machines = MACHINES_2_6
+    writing_flags = (MS_SYNC,)

@@ -30,6 +30,7 @@ from kernel_model.mm.buddy import Buddy
 from kernel_model.mm.filemap import Filemap, FilePages
 from kernel_model.mm.filemap.mapped_by import SharedLists
 from kernel_model.mm.filemap.nopage import NOPAGE_OOM, NOPAGE_SIGBUS
+from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.mm.shmem import ShmemFiles
 from kernel_model.mm.slab.flags import SLAB_KERNEL
 from kernel_model.structs.fs import FMODE_READ, FMODE_WRITE
@@ -92,6 +93,16 @@ class FileWorld:
             kernel.start_kernel()
         self.image, self.ram, self.structs = kernel.image, kernel.ram, kernel.image.structs
         self.memmap, self.cache = kernel.allocator.memmap, kernel.page_cache
+        self.vmas: list[int] = []
+        self.turn = 0
+        self.memory = self._file_memory()
+        self.files, self.filemap = self.memory.files, self.memory.filemap
+        self.hostfs, self.shmem = self.memory.hostfs, self.memory.shmem
+        self.shmem_files = self._shmem_files()
+
+    def _file_memory(self) -> FileMemory:
+        """Operations on files that reach the pages of these processes."""
+        kernel = self.kernel
         pages = FilePages(
             kernel.image,
             kernel.allocator,
@@ -102,13 +113,11 @@ class FileWorld:
         )
         mapped_by = SharedLists(kernel.image, self.zap_page_range)
         filemap = Filemap(pages, self, self.zap_page_range, self.find_vma, mapped_by)
-        self.memory = FileMemory(pages, filemap, kernel.swap_cache)
-        self.files, self.filemap = self.memory.files, self.memory.filemap
-        self.shmem_files = ShmemFiles(self.image, self.memory.files, lambda pages: True)
-        self.hostfs, self.shmem = self.memory.hostfs, self.memory.shmem
-        self.vmas: list[int] = []
-        self.turn = 0
         kernel.vmscan._swap_out = self.swap_out
+        return FileMemory(pages, filemap, kernel.swap_cache)
+
+    def _shmem_files(self) -> ShmemFiles:
+        return ShmemFiles(self.image, self.memory.files, lambda pages: True)
 
     # -- files ---------------------------------------------------------------------------------
 
@@ -127,8 +136,21 @@ class FileWorld:
         lists = self.memory.pages.lists
         return [page for at in offsets for page in lists.entries(self.mapping(file) + at)]
 
+    def must_be_written(self, file: int) -> list[int]:
+        """The cached pages whose bytes are newer than the file's, as its mapping keeps them."""
+        return self.pages(file, "dirty_pages")
+
+    def being_written(self, file: int) -> list[int]:
+        """Those whose writing was begun, and waited for by nobody so far."""
+        return self.pages(file, "locked_pages")
+
     def frame(self, page: int) -> bytes:
         return self.ram.read(self.memmap.pfn(page) * PAGE_SIZE, PAGE_SIZE)
+
+    def active(self, page: int) -> bool:
+        """Whether reclaim takes a page for one that is in use."""
+        flags = self.image.constants.page_flags
+        return self.memmap.test(page, flags.lru) and self.memmap.test(page, flags.active)
 
     # -- processes -----------------------------------------------------------------------------
 
@@ -274,6 +296,24 @@ class FileWorld:
         mapped = sum(1 for _ in self.ptes(self.pgd(int(view.vm_mm)), start, end))
         self.zap_page_range(int(view.vm_mm), start, end - start)
         return mapped
+
+    def unmap_all(self) -> None:
+        """Take every page away from the processes; its frame stays."""
+        for vma in self.vmas:
+            self.swap_out_vma(vma)
+
+    def shrink(self, wanted: int, gfp_mask: int, rounds: int) -> None:
+        """Let reclaim look at ``wanted`` frames of each zone, so many times."""
+        vmscan, allocator = self.kernel.vmscan, self.kernel.allocator
+        for zone in [allocator.zone(each.vaddr) for each in for_each_zone(self.image)] * rounds:
+            vmscan.refill_inactive(wanted)
+            vmscan.shrink_cache(wanted, zone, gfp_mask, 1)
+
+    def settle(self) -> None:
+        """Nobody keeps what is free."""
+
+    def check_mapped(self, page: int, users: int) -> None:
+        """What the kernel knows of who maps a frame, when ``users`` PTEs do: nothing in 2.4."""
 
     def swap_out(self, classzone: Buddy) -> bool:
         """Reclaim asks: unmap the pages of one VMA, going round."""

@@ -7,7 +7,8 @@ import pytest
 
 from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.config import MIB, KernelConfig
-from kernel_model.errno import EINVAL, ENOEXEC
+from kernel_model.errno import EBADF, EINVAL, EIO, ENOEXEC
+from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.mm.page_flags import PG_ERROR, PG_REFERENCED
 from kernel_model.structs.mm import VM_RAND_READ
 from tests.kernel_model.mm.file_world import (
@@ -18,13 +19,16 @@ from tests.kernel_model.mm.file_world import (
     OutOfMemory,
     SigBus,
 )
+from tests.kernel_model.mm.file_world_2_6 import file_world
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 BASE = 0x40000000
 
 
 @pytest.fixture
 def world() -> FileWorld:
-    return FileWorld()
+    return file_world()
 
 
 def mapped(
@@ -41,29 +45,54 @@ def reads(disk: Disk) -> list[int]:
     return [index for name, index in disk.calls if name == "read"]
 
 
+AROUND: dict[str, Callable[[int, int], range]] = {
+    "2.4": lambda index, cluster: range(index & -cluster, (index & -cluster) + cluster),
+    "2.6": lambda index, cluster: range(max(index - 16, 0), max(index - 16, 0) + 32),
+}
+"""What a fault on a page reads, if the file and memory go so far: 2.4 its cluster, 2.6 128 KiB."""
+
+
 @pytest.mark.book("4.6")
 @pytest.mark.parametrize(("ram", "cluster"), [(15, 4), (16, 8), (128, 8)])
-def test_a_fault_brings_the_cluster(ram: int, cluster: int) -> None:
-    """``page_cluster`` is 2 below 16 MiB, else 3; a cluster ends with the file or the VMA."""
-    world = FileWorld(KernelConfig(ram=ram * MIB))
-    disk = Disk(content(18.5))
-    vma = mapped(world, disk)
-    assert world.load(vma, BASE + 9 * PAGE_SIZE, 1) == bytes([10])
-    first = 9 // cluster * cluster
-    assert reads(disk) == list(range(first, first + cluster))
+def test_a_fault_brings_what_lies_around(either_release: str, ram: int, cluster: int) -> None:
+    """``page_cluster`` is 2 below 16 MiB, else 3; the end of the file is that of what is read."""
+    world, around = file_world(KernelConfig(ram=ram * MIB)), AROUND[either_release]
+    disk = Disk(content(60.5))
+    vma = mapped(world, disk, pages=61)
+    assert world.load(vma, BASE + 25 * PAGE_SIZE, 1) == bytes([26])
+    first = list(around(25, cluster))
+    assert reads(disk) == first
     disk.calls.clear()
-    assert world.load(vma, BASE + 18 * PAGE_SIZE, 1) == bytes([19])
-    assert reads(disk) == list(range(18 // cluster * cluster, 19))
+    assert world.load(vma, BASE + 60 * PAGE_SIZE, 1) == bytes([61])
+    assert reads(disk) == [at for at in around(60, cluster) if at < 61 and at not in first]
     disk.calls.clear()
-    world.load(vma, BASE + 8 * PAGE_SIZE, 1)
+    world.load(vma, BASE + first[0] * PAGE_SIZE, 1)
     assert not disk.calls, "it was there already"
 
 
-def test_a_cluster_is_cut_by_the_end_of_the_vma(world: FileWorld) -> None:
+def test_a_cluster_is_cut_by_the_end_of_the_vma(world: FileWorld, either_release: str) -> None:
+    """2.6 does not look at it."""
     disk = Disk(content(20))
     vma = mapped(world, disk, pages=3, pgoff=7)
     world.load(vma, BASE + 2 * PAGE_SIZE, 1)
-    assert reads(disk) == [8, 9]
+    assert reads(disk) == {"2.4": [8, 9], "2.6": list(range(20))}[either_release]
+
+
+def test_what_is_read_in_vain_is_not_read_for_ever(world: FileWorld, either_release: str) -> None:
+    """2.6 counts the faults that found their page, and stops when 100 more did not."""
+    disk = Disk(content(3))
+    vma = mapped(world, disk)
+    world.load(vma, BASE, 1)
+    world.swap_out_vma(vma)
+    world.load(vma, BASE, 1)
+    for _ in range(101):
+        world.swap_out_vma(vma)
+        world.filemap.truncate_inode_pages(world.mapping(int(world.vma(vma).vm_file)), 0)
+        disk.calls.clear()
+        world.load(vma, BASE + PAGE_SIZE, 1)
+        last = reads(disk)
+        assert last in ([0, 1, 2], [1])
+    assert last == {"2.4": [0, 1, 2], "2.6": [1]}[either_release]
 
 
 def test_a_vma_of_random_use_brings_one_page(world: FileWorld) -> None:
@@ -133,7 +162,7 @@ def test_the_second_use_of_a_page_activates_it(world: FileWorld) -> None:
     assert world.memmap.test(page, PG_REFERENCED)
     world.swap_out_vma(vma)
     world.touch(vma, BASE)
-    assert page in list(world.kernel.allocator.lru.pages(world.kernel.allocator.lru.active_list))
+    assert world.active(page)
 
 
 def test_without_memory_there_is_no_page(world: FileWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +202,7 @@ def test_a_file_is_mapped_as_its_operations_allow(
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "flags", "expected"),
+    ("start", "end", "flags", "clusters"),
     [
         (1, 2, SHARED, range(4)),
         (3, 5, SHARED, range(8)),
@@ -181,9 +210,11 @@ def test_a_file_is_mapped_as_its_operations_allow(
         (1, 3, SHARED | VM_RAND_READ, range(1, 3)),
     ],
 )
-def test_willneed_reads_whole_clusters(
-    world: FileWorld, start: int, end: int, flags: int, expected: range
+def test_willneed_reads_whole_clusters_or_what_was_asked_for(
+    world: FileWorld, either_release: str, start: int, end: int, flags: int, clusters: range
 ) -> None:
+    """2.4 reads as a fault would, 2.6 as it was told; neither reads behind the end of the file."""
+    expected = {"2.4": clusters, "2.6": range(start, min(end, 10))}[either_release]
     disk = Disk(content(9.5))
     vma = mapped(world, disk, flags=flags)
     base = int(world.vma(vma).vm_start)
@@ -193,19 +224,40 @@ def test_willneed_reads_whole_clusters(
     assert present == bytes(index in expected for index in range(12))
 
 
-REFUSALS: dict[str, tuple[Callable[[FileWorld, int], None], int]] = {
-    "nothing there to read": (lambda world, vma: setattr(world.vma(vma), "vm_pgoff", 100), -5),
-    "no file": (lambda world, vma: setattr(world.vma(vma), "vm_file", 0), -9),
+REFUSALS: dict[str, tuple[Callable[[FileWorld, int], None], dict[str, int]]] = {
+    "nothing there to read": (
+        lambda world, vma: setattr(world.vma(vma), "vm_pgoff", 100),
+        {"2.4": -EIO, "2.6": 0},
+    ),
+    "no file": (
+        lambda world, vma: setattr(world.vma(vma), "vm_file", 0),
+        {"2.4": -EBADF, "2.6": -EBADF},
+    ),
     "more than RLIMIT_RSS": (
         lambda world, vma: setattr(world.image.current_task.rlim[5], "rlim_cur", 1),
-        -5,
+        {"2.4": -EIO, "2.6": 0},
     ),
 }
+"""To 2.6 it is nobody's loss what cannot be read ahead."""
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_willneed_refuses(world: FileWorld, case: str) -> None:
+def test_willneed_refuses(world: FileWorld, either_release: str, case: str) -> None:
     vma = mapped(world, Disk(content(4)))
-    spoil, answer = REFUSALS[case]
+    spoil, answers = REFUSALS[case]
     spoil(world, vma)
-    assert world.filemap.madvise_willneed(vma, BASE, BASE + 2 * PAGE_SIZE) == answer
+    answer = world.filemap.madvise_willneed(vma, BASE, BASE + 2 * PAGE_SIZE)
+    assert answer == answers[either_release]
+
+
+def test_what_cannot_be_read_ahead_is_left(world: FileWorld, either_release: str) -> None:
+    """2.6 never reads more ahead than half of what could be had; 2.4 does what it is told."""
+    disk = Disk(bytes(200 * PAGE_SIZE))
+    vma, allocator = mapped(world, disk, pages=200), world.kernel.allocator
+    keep = 60 + sum(int(zone.view.pages_high) for zone in for_each_zone(world.image))
+    while allocator.nr_free_pages() > keep:
+        assert allocator.alloc_pages(world.image.constants.gfp.atomic, 0)
+    could = allocator.nr_free_pages() + allocator.lru.nr_inactive()
+    assert could // 2 < 200
+    assert world.filemap.madvise_willneed(vma, BASE, BASE + 200 * PAGE_SIZE) == 0
+    assert len(reads(disk)) == {"2.4": 200, "2.6": could // 2}[either_release]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``msync()`` and ``fsync()``: from PTEs to pages to the disk, list by list; and truncation."""
+"""``msync()`` and ``fsync()``: from PTEs to pages to the disk, and truncation."""
 
 import pytest
 
@@ -9,9 +9,13 @@ from kernel_model.arch_i386.processor import NoProcessor
 from kernel_model.errno import EBUSY, EINVAL, EIO, ENOMEM
 from kernel_model.errors import EndlessLoop
 from kernel_model.mm.filemap.sync import MS_ASYNC, MS_INVALIDATE, MS_SYNC
-from kernel_model.mm.page_flags import PG_DIRTY, PG_ERROR, PG_LOCKED, PG_RESERVED
+from kernel_model.mm.page_flags import PG_DIRTY, PG_ERROR, PG_LOCKED
 from kernel_model.structs.mm import VM_LOCKED
+from tests.harness.frame_accounting import check_machine
 from tests.kernel_model.mm.file_world import PRIVATE, SHARED, Disk, FileWorld
+from tests.kernel_model.mm.file_world_2_6 import file_world
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 BASE = 0x40000000
 PAGES = 8
@@ -19,7 +23,7 @@ PAGES = 8
 
 @pytest.fixture
 def world() -> FileWorld:
-    return FileWorld()
+    return file_world()
 
 
 def mapped(world: FileWorld, disk: Disk, flags: int = SHARED) -> int:
@@ -32,32 +36,40 @@ def dirty_ptes(world: FileWorld, vma: int) -> list[int]:
     return [vaddr for vaddr, ptep in ptes if pte_dirty(world.kernel.tables.entry(ptep))]
 
 
-def lists(world: FileWorld, vma: int) -> dict[str, list[int]]:
-    """Indices of the pages on each list of the file's mapping."""
+def state(world: FileWorld, vma: int) -> dict[str, list[int]]:
+    """Indices of the pages of a file that are clean, dirty, or being written."""
     file = int(world.vma(vma).vm_file)
-    names = ("clean_pages", "dirty_pages", "locked_pages")
-    return {
-        name.removesuffix("_pages"): sorted(map(world.cache.index, world.pages(file, name)))
-        for name in names
-    }
+    dirty, written = world.must_be_written(file), world.being_written(file)
+    clean = [page for page in world.pages(file) if page not in dirty + written]
+    kinds = {"clean": clean, "dirty": dirty, "written": written}
+    return {kind: sorted(map(world.cache.index, pages)) for kind, pages in kinds.items()}
 
 
-def test_a_dirty_page_goes_from_list_to_list(world: FileWorld) -> None:
-    disk = Disk(bytes(PAGES * PAGE_SIZE))
+ASYNC: dict[str, tuple[dict[str, list[int]], int]] = {
+    "2.4": ({"clean": [0, 2], "dirty": [], "written": [1, 3]}, 2),
+    "2.6": ({"clean": [0, 2], "dirty": [1, 3], "written": []}, 0),
+}
+"""What ``MS_ASYNC`` leaves, and how many pages it had the disk write."""
+
+
+def test_a_dirty_page_goes_from_state_to_state(world: FileWorld, either_release: str) -> None:
+    disk = Disk(bytes(4 * PAGE_SIZE))
     vma = mapped(world, disk)
     for index in (1, 3):
         world.store(vma, BASE + index * PAGE_SIZE, b"mine")
     assert dirty_ptes(world, vma) == [BASE + PAGE_SIZE, BASE + 3 * PAGE_SIZE]
-    assert lists(world, vma) == {"clean": [0, 1, 2, 3], "dirty": [], "locked": []}
+    assert state(world, vma) == {"clean": [0, 1, 2, 3], "dirty": [], "written": []}
     end = BASE + PAGES * PAGE_SIZE
     assert world.filemap.sys_msync(BASE, PAGES * PAGE_SIZE, 0) == 0
     assert dirty_ptes(world, vma) == []
-    assert lists(world, vma) == {"clean": [0, 2], "dirty": [1, 3], "locked": []}
+    assert state(world, vma) == {"clean": [0, 2], "dirty": [1, 3], "written": []}
     assert world.filemap.msync_interval(vma, BASE, end, MS_ASYNC) == 0
-    assert lists(world, vma) == {"clean": [0, 2], "dirty": [], "locked": [1, 3]}
-    assert [call for call in disk.calls if call[0] == "write"] == [("write", 1), ("write", 3)]
+    left, begun = ASYNC[either_release]
+    assert state(world, vma) == left
+    assert len([call for call in disk.calls if call[0] == "write"]) == begun
     assert world.filemap.msync_interval(vma, BASE, end, MS_SYNC) == 0
-    assert lists(world, vma) == {"clean": [0, 1, 2, 3], "dirty": [], "locked": []}
+    assert state(world, vma) == {"clean": [0, 1, 2, 3], "dirty": [], "written": []}
+    assert [call for call in disk.calls if call[0] == "write"] == [("write", 1), ("write", 3)]
 
 
 class Flushes(NoProcessor):
@@ -93,7 +105,7 @@ def test_a_reserved_page_stays_dirty_in_the_pte(world: FileWorld) -> None:
     vma = mapped(world, Disk(bytes(PAGE_SIZE)))
     world.store(vma, BASE, b"mine")
     (page,) = world.pages(int(world.vma(vma).vm_file))
-    world.memmap.set_bit(page, PG_RESERVED)
+    world.memmap.set_bit(page, world.image.constants.page_flags.reserved)
     world.filemap.filemap_sync(vma, BASE, PAGE_SIZE)
     assert dirty_ptes(world, vma) == [BASE]
 
@@ -104,7 +116,6 @@ def test_a_reserved_page_stays_dirty_in_the_pte(world: FileWorld) -> None:
         (BASE + 1, 4096, MS_SYNC, -EINVAL),
         (BASE, 4096, 8, -EINVAL),
         (BASE, 4096, MS_SYNC | MS_ASYNC, -EINVAL),
-        (0xFFFFF000, 8192, MS_SYNC, -EINVAL),
         (BASE, 0, MS_SYNC, 0),
         (BASE, 1, MS_SYNC, 0),
         (BASE - 4096, 8192, MS_SYNC, -ENOMEM),
@@ -119,6 +130,16 @@ def test_arguments(world: FileWorld, start: int, length: int, flags: int, answer
     assert world.filemap.sys_msync(start, length, flags) == answer
     reached = (answer == 0 and length > 0) or (answer == -ENOMEM and start <= BASE < start + length)
     assert dirty_ptes(world, vma) == ([] if reached else [BASE])
+
+
+WRAPPED = {"2.4": -EINVAL, "2.6": -ENOMEM}
+
+
+def test_a_range_past_the_end_of_all_addresses(world: FileWorld, either_release: str) -> None:
+    """2.4 takes it for a bad argument, 2.6 for pages that nobody maps."""
+    mapped(world, Disk(b"x"))
+    assert world.filemap.sys_msync(0xFFFFF000, 8192, MS_SYNC) == WRAPPED[either_release]
+    assert world.filemap.sys_msync(0xFFFFF000, 8192, 8) == -EINVAL
 
 
 def test_what_is_locked_cannot_be_invalidated(world: FileWorld) -> None:
@@ -196,7 +217,8 @@ def test_every_mapping_loses_what_is_cut(world: FileWorld, pgoff: int, size: int
     assert world.filemap.read(file, 1 << 20, 0) == b"\xff" * size + bytes(6 * PAGE_SIZE - size)
 
 
-def test_a_page_in_use_outlives_its_file(world: FileWorld) -> None:
+def test_a_page_in_use_outlives_its_file(world: FileWorld, either_release: str) -> None:
+    """2.4 takes it off its list at once, in 2.6 its last user does."""
     file = world.open(Disk(b"kept" * 1024))
     world.filemap.read(file, 1, 0)
     (page,) = world.pages(file)
@@ -204,7 +226,24 @@ def test_a_page_in_use_outlives_its_file(world: FileWorld) -> None:
     world.filemap.vmtruncate(world.files.inode_of(file), 0)
     assert (world.memmap.count(page), world.cache.mapping(page)) == (1, 0)
     assert world.frame(page)[:4] == b"kept"
+    listed = world.memmap.test(page, world.image.constants.page_flags.lru)
+    assert listed == {"2.4": False, "2.6": True}[either_release]
     world.kernel.allocator.put_page(page)
+    check_machine(world.kernel, world.ledger)
+
+
+def test_invalidating_asks_who_has_a_page_or_who_maps_it(
+    world: FileWorld, either_release: str
+) -> None:
+    """Somebody who has a page without mapping it, as ``read()`` does, matters to 2.4 alone."""
+    file = world.open(Disk(b"kept" * 1024))
+    world.filemap.read(file, 1, 0)
+    (page,) = world.pages(file)
+    world.kernel.allocator.get_page(page)
+    world.filemap.invalidate_inode_pages(world.mapping(file))
+    assert world.pages(file) == {"2.4": [page], "2.6": []}[either_release]
+    world.kernel.allocator.put_page(page)
+    check_machine(world.kernel, world.ledger)
 
 
 def test_invalidating_keeps_what_is_dirty_used_or_locked(world: FileWorld) -> None:

@@ -20,11 +20,14 @@ from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.structs.mmzone import MAX_ORDER
 from kernel_model.structs.sched import RLIMIT_FSIZE
 from tests.kernel_model.mm.file_world import Disk, FileWorld
+from tests.kernel_model.mm.file_world_2_6 import file_world
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 
 @pytest.fixture
 def world() -> FileWorld:
-    return FileWorld()
+    return file_world()
 
 
 def test_appending_ignores_the_position(world: FileWorld) -> None:
@@ -40,7 +43,7 @@ def test_a_synchronous_file_is_written_at_once(world: FileWorld) -> None:
     file = world.open(disk, flags=O_SYNC)
     assert world.filemap.write(file, b"BEGAN", 0) == 5
     assert disk.content == b"BEGAN"
-    assert not world.pages(file, "dirty_pages") + world.pages(file, "locked_pages")
+    assert not world.must_be_written(file) + world.being_written(file)
 
 
 @pytest.mark.parametrize(
@@ -159,17 +162,45 @@ def test_reading_stops_where_the_taker_does(world: FileWorld) -> None:
     assert world.filemap.read(file, 10, 3 * PAGE_SIZE) == b""
 
 
-def test_reading_on_counts_one_use_for_each_page(world: FileWorld) -> None:
-    """Small reads in sequence use a page once, at its start; after ``lseek()`` each counts."""
-    file, lru = world.open(Disk(bytes(PAGE_SIZE))), world.kernel.allocator.lru
+BREAKS: dict[str, Callable[[FileWorld, int], object]] = {
+    "2.4": lambda world, file: setattr(world.files.file(file), "f_reada", 0),
+    "2.6": lambda world, file: world.filemap.read(file, 1, PAGE_SIZE),
+}
+"""After what a part of a page is a use of its own: ``lseek()``; another page."""
+
+
+def test_reading_on_counts_one_use_for_each_page(world: FileWorld, either_release: str) -> None:
+    """Small reads in sequence use a page once."""
+    file = world.open(Disk(bytes(2 * PAGE_SIZE)))
     world.filemap.read(file, 10, 0)
     world.filemap.read(file, 10, 10)
     world.filemap.read(file, 10, 20)
     (page,) = world.pages(file)
-    assert page not in list(lru.pages(lru.active_list))
-    world.files.file(file).f_reada = 0
+    assert not world.active(page)
+    BREAKS[either_release](world, file)
     world.filemap.read(file, 10, 20)
-    assert page in list(lru.pages(lru.active_list))
+    assert world.active(page)
+
+
+def test_the_start_of_a_page_read_twice_is_two_uses_or_one(
+    world: FileWorld, either_release: str
+) -> None:
+    """2.4 looks where a read begins, 2.6 at the page that was read before."""
+    file = world.open(Disk(bytes(PAGE_SIZE)))
+    world.filemap.read(file, 10, 0)
+    world.filemap.read(file, 10, 0)
+    (page,) = world.pages(file)
+    assert world.active(page) == {"2.4": True, "2.6": False}[either_release]
+
+
+def test_writing_twice_is_two_uses_in_2_6_alone(world: FileWorld, either_release: str) -> None:
+    """2.4 only says that the page was used."""
+    file = world.open(Disk(bytes(PAGE_SIZE)))
+    world.filemap.write(file, b"y", 0)
+    (page,) = world.pages(file)
+    assert not world.active(page)
+    world.filemap.write(file, b"y", 1)
+    assert world.active(page) == {"2.4": False, "2.6": True}[either_release]
 
 
 # -- the CPU is told -------------------------------------------------------------------------------
