@@ -123,10 +123,10 @@ class SlabDebug26(SlabDebug):
     ) -> int:
         """A user gives an object back. Returns where it begins, its red zone included."""
         begin = objp - self.body(cache)[0]
-        if fault := self.place_fault(cache, slab, begin):
-            raise fault
         self._swap_red_zones("cache_free_debugcheck", cache, begin, RED_ACTIVE, RED_INACTIVE)
         self._store_user(cache, begin, self.caller)
+        if fault := self.place_fault(cache, slab, begin):
+            raise fault
         if cache.flags & SLAB_DEBUG_INITIAL and ctor is not None:
             ctor(objp, cache.vaddr, SLAB_CTOR_CONSTRUCTOR | SLAB_CTOR_VERIFY)
         if cache.flags & SLAB_POISON:
