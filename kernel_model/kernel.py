@@ -31,7 +31,6 @@ from kernel_model.fs.hugetlbfs import HugetlbFs
 from kernel_model.image import KernelImage
 from kernel_model.ipc.shm import Shm, ShmFiles
 from kernel_model.mm.lru import swap_setup
-from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.page_lock import PageLocks
 from kernel_model.mm.rmap.interface import ReverseWalk
 from kernel_model.mm.swap_out import SwapOut
@@ -165,7 +164,7 @@ class Kernel:
         self.swap_areas = release.swap_areas(self)
         self.swap_cache = release.swap_cache(self)
         self._user_space_init()
-        self.oom_killer = OomKiller(image)
+        self.oom_killer = release.oom_killer_class(image)
         self.vmscan = release.reclaim(self)
         if self.config.swap_pages:
             self.swap_areas.swapon(self.config.swap_pages)

@@ -47,6 +47,11 @@ class Deaths:
 
         candidate = Candidate(process.pid, name, 0, measure=total_vm)
         candidate.kill = lambda: self._kill_for_memory(candidate)
+        candidate.children = lambda: [
+            self._candidates[child.pid]
+            for child in process.children
+            if child.alive and child.mm != process.mm
+        ]
         self._candidates[process.pid] = candidate
         self._kernel.oom_killer.processes.append(candidate)
 

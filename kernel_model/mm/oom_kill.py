@@ -6,7 +6,7 @@ Models linux-2.4.22 ``mm/oom_kill.c``: ``badness()``, ``select_bad_process()``,
 :class:`KernelPanic`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +36,13 @@ class Candidate:
     dying: bool = False
     kill: Callable[[], None] = lambda: None
     measure: Callable[[], int] | None = None
+    children: Callable[[], Sequence["Candidate"]] = tuple
+    """Those that have memory of their own, youngest last. 2.4 does not ask."""
+
+    def look(self) -> None:
+        """Let ``total_vm`` be what it is now."""
+        if self.measure is not None:
+            self.total_vm = self.measure()
 
 
 def int_sqrt(value: int) -> int:
@@ -58,6 +65,11 @@ def badness(process: Candidate) -> int:
     """
     points = process.total_vm // int_sqrt(process.cpu_time * HZ >> SHIFT_HZ + 3)
     points //= int_sqrt(int_sqrt(process.run_time * HZ >> SHIFT_HZ + 10))
+    return importance(process, points)
+
+
+def importance(process: Candidate, points: int) -> int:
+    """A nice process is worth less, one of the superuser or with access to hardware more."""
     if process.nice > 0:
         points *= 2
     if process.superuser:
@@ -71,8 +83,7 @@ def select_bad_process(processes: list[Candidate]) -> Candidate | None:
     """The worst one; init and the idle task are never chosen."""
     chosen, most = None, 0
     for process in processes:
-        if process.measure is not None:
-            process.total_vm = process.measure()
+        process.look()
         if process.pid > PID_INIT and not process.dying and badness(process) > most:
             chosen, most = process, badness(process)
     return chosen
@@ -85,7 +96,7 @@ class OomKiller:
         self._image = image
         self.processes: list[Candidate] = []
 
-    def out_of_memory(self) -> bool:
+    def out_of_memory(self, gfp_mask: int = 0) -> bool:
         """Kill somebody, unless swap has room left: then reclaim was only unlucky.
 
         Returns whether somebody was killed, whose memory will be there soon.
@@ -100,7 +111,10 @@ class OomKiller:
         chosen = select_bad_process(self.processes)
         if chosen is None:
             raise KernelPanic("Out of memory and no killable processes...")
+        self._kill(chosen)
+        return True
+
+    def _kill(self, chosen: Candidate) -> None:
         self._image.printk(f"<3>Out of Memory: Killed process {chosen.pid} ({chosen.name}).\n")
         chosen.dying = True
         chosen.kill()
-        return True

@@ -50,9 +50,11 @@ class SwapAreas:
         """
         area = int(self._statics.nr_swapfiles)
         order = (max(pages * 2 - 1, 0) // PAGE_SIZE).bit_length()
-        if area >= MAX_SWAPFILES or not pages >= 2 or order >= self._constants.max_order:
+        if area >= MAX_SWAPFILES or not 2 <= pages <= PAGE_SIZE << 8:
             raise BadConfig(f"a swap area of {pages} pages: give 2 to {PAGE_SIZE << 8}")
-        table = self._allocator.get_free_pages(self._constants.gfp.kernel, order, "swap map")
+        # Nobody shall be killed for it, and nobody wait for ever.
+        gfp = self._constants.gfp.kernel | self._constants.gfp.noretry
+        table = self._allocator.get_free_pages(gfp, order, "swap map")
         if not table:
             raise BadConfig("no memory for the map of the swap area: give the machine more RAM")
         self._image.ram.fill(virt_to_phys(table), PAGE_SIZE << order)

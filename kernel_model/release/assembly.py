@@ -28,6 +28,7 @@ from kernel_model.mm.address_spaces import AddressSpaces
 from kernel_model.mm.bootmem import Bootmem
 from kernel_model.mm.filemap import Filemap, FilePages, PageCache
 from kernel_model.mm.memory import Memory
+from kernel_model.mm.oom_kill import OomKiller
 from kernel_model.mm.slab import Slab
 from kernel_model.mm.swap_state import SwapCache
 from kernel_model.mm.swapfile import SwapAreas
@@ -59,6 +60,7 @@ class Release(ABC):
     fork_class: ClassVar[type[Fork]] = Fork
     exec_class: ClassVar[type[Exec]] = Exec
     page_faults_class: ClassVar[type[PageFaults]] = PageFaults
+    oom_killer_class: ClassVar[type[OomKiller]] = OomKiller
     missing_steps: ClassVar[frozenset[str]] = frozenset()
     """The steps of the boot that this kernel does not have."""
 

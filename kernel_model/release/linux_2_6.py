@@ -36,6 +36,7 @@ from kernel_model.mm.linux_2_6.bootmem import LastSuccessBootmem
 from kernel_model.mm.linux_2_6.free_area import build_all_zonelists
 from kernel_model.mm.linux_2_6.mmzone import MemMap26
 from kernel_model.mm.linux_2_6.numa import NodePageAllocator26, map_cpus_to_nodes
+from kernel_model.mm.linux_2_6.oom_kill import OomKiller26
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.linux_2_6.shrink import Shrinker
 from kernel_model.mm.linux_2_6.swap_state import SwapCache26
@@ -72,6 +73,7 @@ class Linux26(Linux24):
     fork_class: ClassVar[type[Fork26]] = Fork26
     exec_class: ClassVar[type[Exec26]] = Exec26
     page_faults_class: ClassVar[type[PageFaults26]] = PageFaults26
+    oom_killer_class: ClassVar[type[OomKiller26]] = OomKiller26
 
     def bootmem(self, image: KernelImage) -> Bootmem:
         return LastSuccessBootmem(image)

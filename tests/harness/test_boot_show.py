@@ -9,7 +9,7 @@ import pytest
 from harness.cli import app
 from kernel_model.config import KernelConfig
 from kernel_model.kernel import boot
-from kernel_model.proc import PROC_FILES
+from kernel_model.proc import PROC_FILES, proc_files
 
 
 def mmucheck(*arguments: str) -> None:
@@ -19,19 +19,24 @@ def mmucheck(*arguments: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROC_FILES)
-def test_proc_text_is_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    mmucheck("boot", "--ram", "20M", "--show", name)
+def test_proc_text_is_shown(
+    name: str, either_release: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mmucheck("boot", "--kernel", either_release, "--ram", "20M", "--show", name)
     shown = capsys.readouterr().out.partition(f"\n{name}:\n")[2]
-    lines = PROC_FILES[name].text(boot(KernelConfig(ram=20 << 20))).splitlines()
+    kernel = boot(KernelConfig(ram=20 << 20))
+    lines = proc_files(kernel)[name].text(kernel).splitlines()
     assert [line.rstrip() for line in shown.splitlines()] == [line.rstrip() for line in lines]
 
 
-def test_json_has_lines_and_data(tmp_path: Path) -> None:
+def test_json_has_lines_and_data(tmp_path: Path, either_release: str) -> None:
     path = tmp_path / "boot.json"
     names = ["e820", *PROC_FILES]
-    mmucheck("boot", "--json", str(path), *(word for name in names for word in ("--show", name)))
+    options = "--kernel", either_release, "--json", str(path)
+    mmucheck("boot", *options, *(word for name in names for word in ("--show", name)))
     document = json.loads(path.read_text())
     kernel = boot(KernelConfig())
     assert list(document["show"]) == names
-    assert document["data"] == {name: file.data(kernel) for name, file in PROC_FILES.items()}
-    assert document["show"]["meminfo"] == PROC_FILES["meminfo"].text(kernel).splitlines()
+    files = {name: proc_files(kernel)[name] for name in PROC_FILES}
+    assert document["data"] == {name: file.data(kernel) for name, file in files.items()}
+    assert document["show"]["meminfo"] == files["meminfo"].text(kernel).splitlines()

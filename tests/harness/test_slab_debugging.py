@@ -105,7 +105,8 @@ def test_a_store_outside_is_found_when_the_object_is_freed(debug: Machine, side:
     slab = debug.kernel.slab.objects.page_slab_of(objp)
     assert str(seen) == (
         f"kernel BUG at slab.c: written outside while in use ({side}): cache {cache}, "
-        f"slab {slab:#x}, object {objp - 4:#x}, offset {offset}, expected a5 c2 0f 17, found {wrong.hex(' ')}"
+        f"slab {slab:#x}, object {objp - 4:#x}, "
+        f"offset {offset}, expected a5 c2 0f 17, found {wrong.hex(' ')}"
     )
     freed = told(debug, "kfree", objp)
     if debug.kernel.config.release == "2.4":

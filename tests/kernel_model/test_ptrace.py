@@ -9,9 +9,8 @@ from kernel_model.arch_i386.page import PAGE_SIZE
 from kernel_model.arch_i386.pgtable import PAGE_SHARED
 from kernel_model.config import MIB, KernelConfig
 from kernel_model.kernel import Kernel
-from kernel_model.mm.gfp import GFP_KERNEL
-from kernel_model.mm.mmzone import for_each_zone
 from kernel_model.structs.mman import PROT_NONE, PROT_READ
+from tests.harness.made_to_reclaim import MADE_TO_RECLAIM
 from tests.kernel_model.mm.user_spaces import PRIVATE, UserSpaces
 
 BASE = 0x08048000
@@ -19,14 +18,16 @@ EDGE = BASE + PAGE_SIZE
 
 
 @pytest.fixture
-def memory() -> Iterator[UserSpaces]:
+def memory(either_release: str) -> Iterator[UserSpaces]:
     kernel = Kernel(KernelConfig(ram=8 * MIB, swap_pages=400))
     kernel.start_kernel()
-    memory = UserSpaces(kernel)
+    reclaiming, memory = MADE_TO_RECLAIM[either_release], UserSpaces(kernel)
+    reclaiming.settle(kernel)
     free = memory.free_frames()
     yield memory
     for pgd in list(memory.tasks):
         memory.exit(pgd)
+    reclaiming.settle(kernel)
     assert memory.free_frames() == free
 
 
@@ -75,20 +76,10 @@ def test_what_may_not_be_read_now(memory: UserSpaces) -> None:
     assert read(memory, pgd, EDGE - 1, 2) == b"\1\2"
 
 
-def evict(memory: UserSpaces) -> None:
-    """Unmap and write out what can be; the first rounds find all pages young."""
-    kernel = memory.kernel
-    for zone in list(for_each_zone(kernel.image)) * 4:
-        classzone = kernel.allocator.zone(zone.vaddr)
-        kernel.vmscan.refill_inactive(10_000)
-        while memory.swap_out(classzone):
-            pass
-        kernel.vmscan.shrink_cache(10_000, classzone, GFP_KERNEL, 1)
-
-
 @pytest.mark.book("11.5")
-def test_what_was_swapped_out(memory: UserSpaces) -> None:
-    pgd = written(memory, 40)
-    evict(memory)
+def test_what_was_swapped_out(memory: UserSpaces, either_release: str) -> None:
+    pgd, reclaiming = written(memory, 40), MADE_TO_RECLAIM[either_release]
+    reclaiming.unmap_all(memory.kernel)
+    reclaiming.free_all(memory.kernel)
     assert not memory.kernel.memory.follow_page(memory.mm(pgd), EDGE)
     assert read(memory, pgd, EDGE - 2, 4) == b"\1\1\2\2"

@@ -38,7 +38,7 @@ class Vmscan26:
         image: KernelImage,
         allocator: PageAllocator26,
         shrinker: Shrinker,
-        out_of_memory: Callable[[], bool],
+        out_of_memory: Callable[[int], bool],
         shrink_slab: ShrinkSlab = lambda scanned, gfp_mask, lru_pages: 0,
     ) -> None:
         self._image = image
@@ -61,7 +61,7 @@ class Vmscan26:
             self._awake.append(pgdat)
 
     def out_of_memory(self, gfp_mask: int) -> None:
-        if not self._out_of_memory():
+        if not self._out_of_memory(gfp_mask):
             self._wait("__alloc_pages: memory is out, and there is nobody to kill")
 
     def congestion_wait(self) -> None:

@@ -1,35 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who dies when memory is out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_model.config import MIB, KernelConfig
+from kernel_model.config import MIB, RELEASES, KernelConfig
 from kernel_model.errors import KernelPanic
 from kernel_model.kernel import Kernel, boot
+from kernel_model.mm.linux_2_6 import oom_kill as linux_2_6
 from kernel_model.mm.oom_kill import Candidate, OomKiller, badness, int_sqrt, select_bad_process
 from tests.kernel_model.mm.user_spaces import UserSpaces
 
 DAYS = 86400
+EITHER = pytest.mark.usefixtures("either_release")
 
 
 def process(pid: int = 100, total_vm: int = 1000, **rest: Any) -> Candidate:
     return Candidate(pid, f"process-{pid}", total_vm, **rest)
 
 
-@pytest.mark.parametrize(
-    ("facts", "points"),
-    [
-        ({}, 1000),
-        ({"nice": 1}, 2000),
-        ({"nice": 19}, 2000),
-        ({"nice": -20}, 1000),
-        ({"superuser": True}, 250),
-        ({"raw_io": True}, 250),
-        ({"superuser": True, "raw_io": True, "nice": 5}, 125),
+BADNESS: dict[str, Callable[[Candidate], int]] = {"2.4": badness, "2.6": linux_2_6.badness}
+BOTH = [
+    ({}, 1000),
+    ({"nice": 1}, 2000),
+    ({"nice": 19}, 2000),
+    ({"nice": -20}, 1000),
+    ({"superuser": True}, 250),
+    ({"raw_io": True}, 250),
+    ({"superuser": True, "raw_io": True, "nice": 5}, 125),
+    ({"total_vm": 0, "nice": 10}, 0),
+    ({"total_vm": 7, "superuser": True}, 1),
+]
+TIMES = {
+    "2.4": [
         ({"cpu_time": 40}, 1000),  # 3 units of 10.24 seconds have root 1
         ({"cpu_time": 41}, 500),
         ({"cpu_time": 256}, 200),  # root 5
@@ -38,12 +45,34 @@ def process(pid: int = 100, total_vm: int = 1000, **rest: Any) -> Candidate:
         ({"run_time": 21 * 1311}, 500),  # root 4, whose root is 2
         ({"run_time": 10 * DAYS}, 250),
         ({"cpu_time": 41, "run_time": 21 * 1311}, 250),
-        ({"total_vm": 0, "nice": 10}, 0),
-        ({"total_vm": 7, "superuser": True}, 1),
     ],
+    "2.6": [
+        ({"cpu_time": 8}, 1000),  # no unit of 8.192 seconds is full
+        ({"cpu_time": 32}, 1000),  # 3 units, as in 2.4
+        ({"cpu_time": 33}, 500),
+        ({"cpu_time": 294}, 200),  # 35 units, root 5
+        ({"cpu_time": 295}, 166),  # 36 units, and the root is 6
+        ({"run_time": 16 * 1024 - 1}, 1000),
+        ({"run_time": 16 * 1024}, 500),  # root 4, whose root is 2
+        ({"run_time": 10 * DAYS}, 200),  # 843 units, root 29, whose root is 5
+        ({"cpu_time": 33, "run_time": 16 * 1024}, 250),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("release", "facts", "points"),
+    [(release, *case) for release, times in TIMES.items() for case in BOTH + times],
 )
-def test_badness(facts: dict[str, Any], points: int) -> None:
-    assert badness(process(**facts)) == points
+def test_badness(release: str, facts: dict[str, Any], points: int) -> None:
+    assert BADNESS[release](process(**facts)) == points
+
+
+def test_2_6_counts_the_children_that_have_memory_of_their_own() -> None:
+    parent = process(100, 10, nice=1)
+    parent.children = lambda: [process(101, 300), process(102, 50)]
+    assert linux_2_6.badness(parent) == 720
+    assert badness(parent) == 20
 
 
 @given(st.integers(0, 0xFFFFFFFF))
@@ -77,6 +106,7 @@ def killer(*processes: Candidate, **config: int) -> tuple[Kernel, OomKiller]:
     return kernel, kernel.oom_killer
 
 
+@EITHER
 def test_somebody_is_killed_once_and_the_log_says_who() -> None:
     died: list[int] = []
     small, big = process(41, 5), process(42, 50, kill=lambda: died.append(42))
@@ -90,29 +120,60 @@ def test_somebody_is_killed_once_and_the_log_says_who() -> None:
     assert not small.dying
 
 
-def test_while_swap_has_room_nobody_is_killed() -> None:
+def test_while_swap_has_room_2_4_kills_nobody(either_release: str) -> None:
+    """2.6 knows that reclaim tried to swap."""
     victim = process()
     kernel, oom = killer(victim, swap_pages=3)
     for _ in range(2):
         oom.out_of_memory()
-        assert not victim.dying
+        assert victim.dying == (either_release == "2.6")
         assert kernel.swap_areas.get_swap_page()
     oom.out_of_memory()
     assert victim.dying
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_of_a_family_2_6_kills_a_child(release: str) -> None:
+    """The parent alone is smaller than the stranger; what its children have counts in 2.6."""
+    kernel = boot(KernelConfig(ram=6 * MIB, release=release))
+    older, younger, stranger = process(43, 300), process(44, 400), process(45, 500)
+    parent = process(42, 10)
+    parent.children = lambda: [older, younger]
+    kernel.oom_killer.processes = [parent, older, younger, stranger]
+    kernel.oom_killer.out_of_memory(0xD0)
+    dying = [who.pid for who in kernel.oom_killer.processes if who.dying]
+    assert dying == {"2.4": [45], "2.6": [43]}[release]
+    assert ("oom-killer: gfp_mask=0xd0\n" in kernel.log) == (release == "2.6")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_somebody_without_points_is_better_than_nobody_in_2_6(release: str) -> None:
+    kernel = boot(KernelConfig(ram=6 * MIB, release=release))
+    first, second = process(42, 0), process(43, 0)
+    kernel.oom_killer.processes = [first, second]
+    if release == "2.4":
+        with pytest.raises(KernelPanic, match="no killable processes"):
+            kernel.oom_killer.out_of_memory()
+    else:
+        kernel.oom_killer.out_of_memory()
+        assert (first.dying, second.dying) == (True, False)
+
+
+@EITHER
 def test_with_nobody_to_kill_the_kernel_panics() -> None:
     _, oom = killer(process(1, 1000))
     with pytest.raises(KernelPanic, match="no killable processes"):
         oom.out_of_memory()
 
 
+@EITHER
 def test_a_machine_without_processes_has_no_killer() -> None:
     kernel, oom = killer()
     oom.out_of_memory()
     assert "Killed" not in kernel.log
 
 
+@EITHER
 @pytest.mark.parametrize("swap_pages", [0, 64])
 def test_who_is_killed_makes_room_for_the_one_that_asked(swap_pages: int) -> None:
     """The whole way: user pages fill memory and swap; the next one costs a life, not a failure."""
