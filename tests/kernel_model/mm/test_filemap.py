@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The page cache against a dictionary: chains that collide, lists of a space, references."""
+"""The page cache against a dictionary: chains that collide, lists of a space, references.
+
+2.4 has a hash of all frames and lists of those of a file; 2.6 a tree for each file, with tags.
+"""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from kernel_model.config import MIB, KernelConfig
+from kernel_model.config import MIB, RELEASES, KernelConfig
 from kernel_model.errors import KernelBug
 from kernel_model.kernel import Kernel, boot
 from kernel_model.mm.filemap import PageCache
+from kernel_model.mm.filemap.linux_2_6.cache import RadixPageCache
 from kernel_model.mm.gfp import GFP_ATOMIC
 from kernel_model.mm.page_alloc import BadFrame
 from kernel_model.mm.page_flags import NAMES, PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_RESERVED
+from kernel_model.mm.radix_tree import PAGECACHE_TAG_DIRTY, RadixTrees
 
 PAGE_OFFSET = 0xC0000000
 SPACES = 3
@@ -31,7 +36,9 @@ def new_spaces(kernel: Kernel) -> list[int]:
     """Address spaces side by side: index ``i`` of one collides with ``i + NEXT`` of the one
     before, because the hash divides the address by 16 and adds the index."""
     frame = kernel.allocator.get_zeroed_page(GFP_ATOMIC)
-    spaces = [frame + number * SPACE_BYTES for number in range(SPACES)]
+    space_bytes = kernel.image.structs.address_space.size
+    assert kernel.config.release == "2.6" or space_bytes == SPACE_BYTES
+    spaces = [frame + number * space_bytes for number in range(SPACES)]
     for space in spaces:
         kernel.page_cache.init_address_space(space)
     return spaces
@@ -70,9 +77,11 @@ def space_list(kernel: Kernel, space: int, name: str) -> list[int]:
 class CacheMachine(RuleBasedStateMachine):
     """Frames go into the cache and out of it; a dictionary knows where each is."""
 
+    release: ClassVar = "2.4"
+
     def __init__(self) -> None:
         super().__init__()
-        self.kernel = boot(KernelConfig(ram=6 * MIB))
+        self.kernel = boot(KernelConfig(ram=6 * MIB, release=self.release))
         self.cache, self.memmap = self.kernel.page_cache, self.kernel.allocator.memmap
         self.spaces = new_spaces(self.kernel)
         self.pages = [self.kernel.allocator.alloc_page(GFP_ATOMIC) for _ in range(FRAMES)]
@@ -80,7 +89,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.chains: defaultdict[int, list[int]] = defaultdict(list)
         self.clean: dict[int, list[int]] = {space: [] for space in self.spaces}
         self.dirty: dict[int, list[int]] = {space: [] for space in self.spaces}
-        self.before = int(self.kernel.statics.page_cache_size)
+        self.before = self.cache.size
 
     def _key(self, page: int) -> tuple[int, int] | None:
         return next((key for key, cached in self.cached.items() if cached == page), None)
@@ -100,8 +109,15 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.memmap.test(page, PG_LOCKED)
         self.memmap.clear_bit(page, PG_LOCKED)
         self.cached[space, i] = page
-        self.chains[bucket(self.kernel, space, i)].insert(0, page)
+        self._entered(page, space, i)
         self.clean[space].insert(0, page)
+
+    def _entered(self, page: int, space: int, index: int) -> None:
+        """Where a frame is found from now on."""
+        self.chains[bucket(self.kernel, space, index)].insert(0, page)
+
+    def _left(self, page: int, space: int, index: int) -> None:
+        self.chains[bucket(self.kernel, space, index)].remove(page)
 
     @rule(which=st.integers(0, FRAMES - 1))
     def remove(self, which: int) -> None:
@@ -114,7 +130,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.remove_inode_page(page)
         self.memmap.set_count(page, self.memmap.count(page) - 1)
         del self.cached[key]
-        self.chains[bucket(self.kernel, *key)].remove(page)
+        self._left(page, *key)
         for pages in (self.clean[key[0]], self.dirty[key[0]]):
             if page in pages:
                 pages.remove(page)
@@ -146,31 +162,81 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def ram_says_the_same(self) -> None:
-        statics, structs = self.kernel.statics, self.kernel.image.structs
-        assert statics.page_cache_size == self.before + len(self.cached)
+        structs = self.kernel.image.structs
+        assert self.cache.size == self.before + len(self.cached)
         for space in self.spaces:
             for index in range(-1, INDICES[-1] + 2):
                 found = self.cache.find_page(space, index & 0xFFFFFFFF)
                 assert found == self.cached.get((space, index), 0)
             view = self.kernel.image.at(structs.address_space, space)
             assert view.nrpages == sum(key[0] == space for key in self.cached)
-            assert space_list(self.kernel, space, "clean_pages") == self.clean[space]
-            assert space_list(self.kernel, space, "dirty_pages") == self.dirty[space]
-            assert not space_list(self.kernel, space, "locked_pages")
-        for number, pages in self.chains.items():
-            assert chain(self.kernel, number) == pages
+            self.space_says_the_same(space)
+        self.links_say_the_same()
         for page in self.pages:
             view = self.kernel.image.at(structs.page, page)
             key = self._key(page)
-            assert view.count == (2 if key else 1)
+            assert self.memmap.count(page) == (2 if key else 1)
             if key:
                 assert (view.mapping, view.index) == key
-                assert self.memmap.test(page, PG_LRU)
+                assert self.memmap.test(page, self.kernel.image.constants.page_flags.lru)
             else:
-                assert (view.mapping, view.pprev_hash) == (0, 0)
+                assert view.mapping == 0
+
+    def space_says_the_same(self, space: int) -> None:
+        """Which pages of an address space are clean, and which dirty."""
+        assert space_list(self.kernel, space, "clean_pages") == self.clean[space]
+        assert space_list(self.kernel, space, "dirty_pages") == self.dirty[space]
+        assert not space_list(self.kernel, space, "locked_pages")
+
+    def links_say_the_same(self) -> None:
+        for number, pages in self.chains.items():
+            assert chain(self.kernel, number) == pages
+        for page in self.pages:
+            view = self.kernel.image.at(self.kernel.image.structs.page, page)
+            assert bool(view.pprev_hash) == bool(self._key(page))
+
+
+class CacheMachine26(CacheMachine):
+    """The same with the trees of 2.6, where a page can become clean again."""
+
+    release = "2.6"
+
+    def _entered(self, page: int, space: int, index: int) -> None:
+        """The tree says it all."""
+
+    def _left(self, page: int, space: int, index: int) -> None:
+        """Here, too."""
+
+    @rule(which=st.integers(0, FRAMES - 1))
+    def free_a_cached_frame(self, which: int) -> None:
+        """2.6 looks at a frame only when its last reference goes; then it must be in no cache."""
+
+    @rule(which=st.integers(0, FRAMES - 1))
+    def clean_again(self, which: int) -> None:
+        page = self.pages[which]
+        key = self._key(page)
+        if key is None:
+            return
+        was = page in self.dirty[key[0]]
+        assert self.cache.clear_page_dirty(page) == was
+        if was:
+            self.dirty[key[0]].remove(page)
+            self.clean[key[0]].append(page)
+
+    def space_says_the_same(self, space: int) -> None:
+        assert isinstance(self.cache, RadixPageCache)
+        tree, trees = self.cache.tree(space), self.cache.trees
+        cached = sorted((index, page) for (s, index), page in self.cached.items() if s == space)
+        assert list(trees.items(tree)) == cached
+        dirty = [place for place in cached if place[1] in self.dirty[space]]
+        assert list(trees.items(tree, 0, PAGECACHE_TAG_DIRTY)) == dirty
+
+    def links_say_the_same(self) -> None:
+        """Nothing links frames but the LRU lists."""
 
 
 TestPageCache = pytest.mark.book("2.5")(CacheMachine.TestCase)
+TestPageCache26 = pytest.mark.slow(pytest.mark.book("2.5", release="2.6")(CacheMachine26.TestCase))
 
 
 def test_neighbours_share_a_chain() -> None:
@@ -234,13 +300,52 @@ def test_the_state_machine_finds_planted_faults(
         "dirty": ("set_page_dirty", only_marked),
     }[fault]
     monkeypatch.setattr(PageCache, name, replacement)
-    with pytest.raises(AssertionError):
+    found(CacheMachine)
+
+
+def found(machine: type[CacheMachine]) -> None:
+    with pytest.raises((AssertionError, KernelBug)):
         run_state_machine_as_test(
-            CacheMachine,
+            machine,
             settings=settings(
                 max_examples=200, derandomize=True, database=None, phases=[Phase.generate]
             ),
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["tree", "tag", "clean", "reference", "count"])
+def test_the_state_machine_of_2_6_finds_planted_faults(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_add, real_remove = RadixPageCache.add_off_lru, RadixPageCache.remove_inode_page
+
+    def no_reference(self: Any, page: int, mapping: int, index: int) -> int:
+        error = real_add(self, page, mapping, index)
+        self._memmap.set_count(page, self._memmap.count(page) - 1)
+        return error
+
+    def uncounted(self: Any, page: int) -> None:
+        real_remove(self, page)
+        self._statics.nr_pagecache += self.index(page) == NEXT
+
+    def only_marked(self: Any, page: int) -> None:
+        self._memmap.set_bit(page, PG_DIRTY)
+
+    def only_unmarked(self: Any, page: int) -> bool:
+        dirty = bool(self._memmap.test(page, PG_DIRTY))
+        self._memmap.clear_bit(page, PG_DIRTY)
+        return dirty
+
+    owner, name, replacement = {
+        "tree": (RadixTrees, "delete", lambda self, root, index: 0),
+        "tag": (RadixPageCache, "set_page_dirty", only_marked),
+        "clean": (RadixPageCache, "clear_page_dirty", only_unmarked),
+        "reference": (RadixPageCache, "add_off_lru", no_reference),
+        "count": (RadixPageCache, "remove_inode_page", uncounted),
+    }[fault]
+    monkeypatch.setattr(owner, name, replacement)
+    found(CacheMachine26)
 
 
 @pytest.mark.book("2.5")
@@ -259,8 +364,9 @@ def test_entering_the_cache_clears_what_the_last_user_left() -> None:
     assert memmap.zone_number(page) == zone
 
 
-def test_a_frame_outside_all_caches_is_only_marked_dirty() -> None:
-    kernel = boot(KernelConfig(ram=6 * MIB))
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_frame_outside_all_caches_is_only_marked_dirty(release: str) -> None:
+    kernel = boot(KernelConfig(ram=6 * MIB, release=release))
     page = kernel.allocator.alloc_page(GFP_ATOMIC)
     kernel.page_cache.set_page_dirty(page)
     assert kernel.allocator.memmap.test(page, PG_DIRTY)
