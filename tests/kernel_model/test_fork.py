@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Address spaces are counted, listed, copied for a child, emptied for a new program."""
+"""Address spaces are counted, listed, copied for a child, emptied for a new program.
+
+2.6 lists only those that have swapped, and charges what it copies: see :mod:`.test_fork_2_6`.
+"""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from harness.replay import vma, vma_2_6
 from harness.replay.vma_2_4 import VmaMachine
 from kernel_model.errno import EINVAL, ENOMEM
 from kernel_model.errors import KernelBug
@@ -19,11 +23,24 @@ from kernel_model.structs.mm import VM_DONTCOPY
 from tests.kernel_model.mm.vma_book import PAGE, check, check_files, pages_of, vmas_in_use
 
 BASE = 0x40000000
+Made = TypeVar("Made", bound=vma.VmaMachine)
+
+
+MACHINES: dict[str, type[vma.VmaMachine]] = {"2.4": VmaMachine, "2.6": vma_2_6.VmaMachine}
+
+
+@pytest.fixture
+def either(either_release: str) -> vma.VmaMachine:
+    """The same machine, of one release."""
+    return with_files(MACHINES[either_release]())
 
 
 @pytest.fixture
 def machine() -> VmaMachine:
-    machine = VmaMachine()
+    return with_files(VmaMachine())
+
+
+def with_files(machine: Made) -> Made:
     for first, what, flags in ((0, 0, 0x32), (4, 3, 0x11), (8, 1, 0x812)):
         file = machine.files.by_number[what]
         at = BASE + first * PAGE
@@ -31,14 +48,14 @@ def machine() -> VmaMachine:
     return machine
 
 
-def mmlist(machine: VmaMachine) -> list[int]:
+def mmlist(machine: vma.VmaMachine) -> list[int]:
     """Every address space on the list that begins at ``init_mm``."""
-    offset = machine.kernel.image.structs.mm_struct.offset("mmlist")
-    head = machine.kernel.image.symbol("init_mm") + offset
-    return [entry - offset for entry in Lists(machine.kernel.ram).entries(head)]
+    offset = machine.image.structs.mm_struct.offset("mmlist")
+    head = machine.image.symbol("init_mm") + offset
+    return [entry - offset for entry in Lists(machine.image.ram).entries(head)]
 
 
-def child_of(machine: VmaMachine, flags: int = 0) -> int:
+def child_of(machine: vma.VmaMachine, flags: int = 0) -> int:
     task = SimpleNamespace(mm=0, active_mm=0)
     assert machine.fork.copy_mm(flags, task) == 0
     assert task.mm == task.active_mm
@@ -46,13 +63,13 @@ def child_of(machine: VmaMachine, flags: int = 0) -> int:
 
 
 @pytest.mark.book("4.3.1", "4.3.2")
-def test_a_new_address_space_is_empty_and_has_one_user(machine: VmaMachine) -> None:
-    mm = machine.fork.mm_alloc()
-    space = machine.spaces.areas.mm(mm)
+def test_a_new_address_space_is_empty_and_has_one_user(either: vma.VmaMachine) -> None:
+    mm = either.fork.mm_alloc()
+    space = either.spaces.areas.mm(mm)
     assert (space.mm_users, space.mm_count) == (1, 1)
     assert space.pgd == 0xC0101000
     assert (space.mmap, space.mm_rb.rb_node, space.mmap_cache, space.map_count) == (0, 0, 0, 0)
-    assert mm not in mmlist(machine)
+    assert mm not in mmlist(either)
 
 
 @pytest.mark.book("4.3.2")
@@ -90,11 +107,26 @@ def test_a_copied_vma_stands_right_behind_its_original_in_the_files_list(
     assert rows[3][4] == [at, at, BASE + 4 * PAGE, BASE + 4 * PAGE]
 
 
-def test_what_must_not_be_copied_is_not(machine: VmaMachine) -> None:
-    first, *rest = machine.spaces.areas.list(machine.mm)
-    machine.spaces.areas.vma(first).vm_flags |= VM_DONTCOPY
-    child = child_of(machine)
-    assert len(machine.spaces.areas.list(child)) == len(rest)
+def test_what_must_not_be_copied_is_not(either: vma.VmaMachine) -> None:
+    first, *rest = either.spaces.areas.list(either.mm)
+    either.spaces.areas.vma(first).vm_flags |= VM_DONTCOPY
+    child = child_of(either)
+    assert len(either.spaces.areas.list(child)) == len(rest)
+
+
+@pytest.mark.book("4.3.2", "4.3.3")
+def test_the_last_user_ends_an_address_space(either: vma.VmaMachine) -> None:
+    """What a thread of the kernel runs on stays, empty."""
+    mm = either.mm
+    assert child_of(either, CLONE_VM) == mm
+    space = either.spaces.areas.mm(mm)
+    either.fork.mmput(mm)
+    assert (space.mm_users, space.mm_count, space.map_count) == (1, 1, 3)
+    space.mm_count += 1
+    either.fork.mmput(mm)
+    assert (space.mm_users, space.mm_count, space.mmap, space.map_count) == (0, 1, 0, 0)
+    either.fork.mmdrop(mm)
+    assert either.fork.allocate_mm() == mm
 
 
 @pytest.mark.book("4.3.2", "4.3.3")
@@ -129,9 +161,9 @@ def test_init_mm_never_goes(machine: VmaMachine) -> None:
         machine.fork.mmdrop(init_mm)
 
 
-def test_a_thread_of_the_kernel_has_nothing_to_copy(machine: VmaMachine) -> None:
-    machine.kernel.image.current_task.mm = 0
-    assert child_of(machine) == 0
+def test_a_thread_of_the_kernel_has_nothing_to_copy(either: vma.VmaMachine) -> None:
+    either.image.current_task.mm = 0
+    assert child_of(either) == 0
 
 
 # -- exec ------------------------------------------------------------------------------------------
