@@ -129,12 +129,6 @@ def nodes(image: KernelImage) -> Iterator[Any]:
         pgdat = int(node.pgdat_next)
 
 
-def node_zones(image: KernelImage) -> list[Zone26]:
-    """The zones of the first node, on which the kernel of this model runs."""
-    first, size = int(image.statics.pgdat_list), image.structs.zone_t.size
-    return [Zone26(image, first + index * size) for index in range(MAX_NR_ZONES)]
-
-
 def for_each_zone(image: KernelImage) -> Iterator[Zone26]:
     """Every zone of every node on ``pgdat_list``, empty ones included, as ``for_each_zone()``."""
     pgdat = int(image.statics.pgdat_list)

@@ -16,9 +16,10 @@ from typing import Any
 
 from kernel_model.arch_i386.page import PAGE_SHIFT, phys_to_virt
 from kernel_model.image import KernelImage
-from kernel_model.mm.linux_2_6.mmzone import ZONES_SHIFT, MemMap26
+from kernel_model.mm.linux_2_6.mmzone import ZONES_SHIFT, MemMap26, Zone26
 from kernel_model.mm.linux_2_6.page_alloc import PageAllocator26
 from kernel_model.mm.numa import NumaMemMap, node_data
+from kernel_model.structs.mmzone import MAX_NR_ZONES
 
 NODEZONE_SHIFT = 24
 """Of a kernel for several nodes: 6 bits for the node, 2 for the zone."""
@@ -32,6 +33,15 @@ def map_cpus_to_nodes(image: KernelImage) -> None:
     """
     for cpu in range(image.config.nr_cpus):
         image.statics.cpu_2_node[cpu] = cpu % image.config.nodes
+
+
+def node_zones(image: KernelImage) -> list[Zone26]:
+    """The zones of the current CPU's node."""
+    cpu, first = int(image.current_task.processor), int(image.statics.pgdat_list)
+    if image.config.nodes > 1:
+        first = node_data(image, int(image.statics.cpu_2_node[cpu]))
+    size = image.structs.zone_t.size
+    return [Zone26(image, first + index * size) for index in range(MAX_NR_ZONES)]
 
 
 class NodeMemMap26(NumaMemMap, MemMap26):

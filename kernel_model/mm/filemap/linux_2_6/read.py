@@ -12,7 +12,7 @@ from typing import Any
 
 from kernel_model.errno import ENOMEM
 from kernel_model.mm.filemap.read import FileReader
-from kernel_model.mm.linux_2_6.mmzone import node_zones
+from kernel_model.mm.linux_2_6.numa import node_zones
 from kernel_model.structs.linux_2_6.fs import NO_PAGE, RA_PREV_PAGE
 
 
