@@ -27,7 +27,8 @@ What 2.6.11 has otherwise:
   process must go (:data:`FOR_GOOD`).
 * ``mlock`` tells of the pages that did not come: EAGAIN if none came, EPERM if some did.
 * ``mremap`` unmaps the place that it could not move to, tables and all.
-* Pages that a file's fault reads ahead are nobody's loss.
+* Pages that a file's fault reads ahead are nobody's loss, and the page itself is asked for once
+  more: only when that is refused, too, the process must go (:data:`FOR_GOOD`).
 """
 
 from collections.abc import Iterator
@@ -121,11 +122,11 @@ write what is out       1 user page      SIGKILL         nothing
 write what is out       2 slab           SIGKILL         nothing
 write what is out       3 user page      SIGKILL         1 changed, +slab, +user page
 read of a file          1 page table     SIGKILL         nothing
-read of a file          2 page cache     SIGKILL         +table
-read of a file          3 slab           SIGKILL         +table
+read of a file          2 page cache     ok              1 new, +page cache, +table, +slab
+read of a file          3 slab           ok              1 new, +page cache, +table, +slab
 write to a file         1 page table     SIGKILL         nothing
-write to a file         2 page cache     SIGKILL         +table
-write to a file         3 slab           SIGKILL         +table
+write to a file         2 page cache     ok              all that it takes
+write to a file         3 slab           ok              all that it takes
 write to a file         4 slab           SIGKILL         +page cache, +table, +slab
 write to a file         5 user page      SIGKILL         +page cache, +table, +2 slab
 write to shared memory  1 page table     SIGKILL         nothing
@@ -170,8 +171,16 @@ mremap over a border    1 slab           ENOMEM          nothing
 mremap over a border    2 page table     ENOMEM          nothing
 mremap over a border    3 page table     ENOMEM          nothing
 """
+ALL_THAT_IT_TAKES = "1 new, +page cache, +table, +2 slab, +user page"
+"""Of a copy of a page of a file."""
 COLUMNS = (0, 23, 26, 41, 57)
-FOR_GOOD = {("2.6", "write to shared memory", 3): ("SIGKILL", "+table")}
+FOR_GOOD = {
+    ("2.6", "write to shared memory", 3): ("SIGKILL", "+table"),
+    ("2.6", "read of a file", 2): ("SIGKILL", "+table"),
+    ("2.6", "read of a file", 3): ("SIGKILL", "+table"),
+    ("2.6", "write to a file", 2): ("SIGKILL", "+table"),
+    ("2.6", "write to a file", 3): ("SIGKILL", "+table"),
+}
 """Where it makes a difference that everything after the request is refused, too: the result, and
 what is left."""
 
@@ -240,4 +249,6 @@ def rows(release: str) -> Iterator[Row]:
     for line in {"2.4": TABLE_2_4, "2.6": TABLE_2_6}[release].strip().splitlines()[1:]:
         ends = (*COLUMNS[1:], None)
         cells = [line[a:b].strip() for a, b in zip(COLUMNS, ends, strict=True)]
-        yield Row(release, cells[0], int(cells[1]), *cells[2:])
+        refused, result, left = cells[2:]
+        left = ALL_THAT_IT_TAKES if left == "all that it takes" else left
+        yield Row(release, cells[0], int(cells[1]), refused, result, left)

@@ -61,6 +61,12 @@ class Vmscan26:
             self._awake.append(pgdat)
 
     def out_of_memory(self, gfp_mask: int) -> None:
+        """``try_to_free_pages()`` takes naps, in which kswapd runs; here it does so now, and nobody
+        is killed when it found something."""
+        free = self._allocator.nr_free_pages()
+        self.kswapd()
+        if self._allocator.nr_free_pages() > free:
+            return
         if not self._out_of_memory(gfp_mask):
             self._wait("__alloc_pages: memory is out, and there is nobody to kill")
 
