@@ -70,7 +70,7 @@ def comparable(found: Walk) -> bool:
     return not isinstance(found.fault, BadTable) and not refused
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=tables(features=FEATURES))
 def test_random_tables(case: Tables, ram: Ram, mmu: UnicornMmu) -> None:
     case.load(ram)

@@ -11,7 +11,7 @@ from harness.processes.linux import Setup
 from kernel_model.arch_i386.fault import FaultKind
 from tests.harness.processes.one_machine import MIB, PROGRAM, OneMachine
 
-FILLED_MIB = 9
+FILLED_MIB = 8
 SWAP_PAGES = 4096
 
 

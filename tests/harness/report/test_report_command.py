@@ -69,6 +69,7 @@ KERNELS = {
 }
 
 
+@pytest.mark.slow
 def test_the_page_of_2_6(mmucheck: Mmucheck, tmp_path: Path) -> None:
     out = tmp_path / "out.html"
     end = mmucheck("report", out, *SMALL, "--kernel", "2.6")
