@@ -109,6 +109,8 @@ class FrameLedger:
         self._changed: defaultdict[int, set[int]] = defaultdict(set)
         self._kernel_tables: dict[int, range] = {}
         self._shared: defaultdict[int, set[int]] = defaultdict(set)
+        self._sharing: defaultdict[int, set[int]] = defaultdict(set)
+        """The directories of each frame: with PAE it has room for many."""
 
     def listen(self, events: Announcer) -> "FrameLedger":
         """Join the listeners of ``events``; returns the ledger."""
@@ -149,7 +151,8 @@ class FrameLedger:
                 raise FrameStillMapped(frame, self._owners[frame], mm, page << PAGE_SHIFT)
         for frame in block:
             del self._owners[frame]
-            self._shared.pop(frame << PAGE_SHIFT, None)
+            for mm in self._sharing.pop(frame, ()):
+                del self._shared[mm]
 
     def owned_frames(self) -> list[int]:
         """Every frame that somebody has."""
@@ -244,6 +247,7 @@ class FrameLedger:
     def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
         """The directory ``mm`` has got the entries of ``init_mm`` for these addresses."""
         first, end = vaddr >> PAGE_SHIFT, vaddr + size >> PAGE_SHIFT
+        self._sharing[mm >> PAGE_SHIFT].add(mm)
         self._shared[mm].update(start for start in self._kernel_tables if first <= start < end)
 
     def awaited_tables(self, mm: int) -> list[range]:

@@ -14,7 +14,7 @@ from kernel_model.arch_i386.linux_2_6.highmem import direct_or_high
 from kernel_model.arch_i386.linux_2_6.highpte import page_tables
 from kernel_model.arch_i386.linux_2_6.init import MemInit26, PagingInit26
 from kernel_model.arch_i386.linux_2_6.layout import NodeMemory26, UniformMemory26
-from kernel_model.arch_i386.linux_2_6.pgalloc import PageTableAllocator26
+from kernel_model.arch_i386.linux_2_6.pgalloc import PageTableAllocator26, pgtable_caches
 from kernel_model.arch_i386.linux_2_6.sysenter import VsyscallPage
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
 from kernel_model.caches import proc_caches_init
@@ -90,7 +90,9 @@ class Linux26(Linux24):
         return page_tables(image)
 
     def page_tables(self, kernel: "Kernel") -> PageTableAllocator:
-        return PageTableAllocator26(kernel.image, kernel.tables, kernel.allocator)
+        return PageTableAllocator26(
+            kernel.image, kernel.tables, kernel.allocator, lambda: kernel.slab
+        )
 
     def paging(self, kernel: "Kernel") -> PagingInit26:
         return PagingInit26(kernel.image, kernel.bootmem, kernel.tables, kernel.tlb, kernel.layout)
@@ -117,7 +119,8 @@ class Linux26(Linux24):
 
     def proc_caches_init(self, kernel: "Kernel") -> None:
         chained = kernel.config.rmap == "pte_chain"
-        proc_caches_init(kernel.image, kernel.slab, CACHES + (PTE_CHAINS if chained else ()))
+        caches = pgtable_caches(kernel.image) + CACHES + (PTE_CHAINS if chained else ())
+        proc_caches_init(kernel.image, kernel.slab, caches)
 
     def do_initcalls(self, kernel: "Kernel") -> None:
         init_per_zone_pages_min(kernel.image, kernel.allocator.nr_free_buffer_pages())

@@ -102,13 +102,14 @@ fork                    1 task_struct    ENOMEM          nothing
 fork                    2 slab           ENOMEM          nothing
 fork                    3 page directory ENOMEM          nothing
 fork                    4 slab           ENOMEM          nothing
-fork                    5 page table     ENOMEM          nothing
+fork                    5 slab           ENOMEM          nothing
 fork                    6 page table     ENOMEM          nothing
-fork                    7 page table     ENOMEM          3 read-only
+fork                    7 page table     ENOMEM          nothing
 fork                    8 page table     ENOMEM          3 read-only
 fork                    9 page table     ENOMEM          3 read-only
 fork                   10 page table     ENOMEM          3 read-only
 fork                   11 page table     ENOMEM          3 read-only
+fork                   12 page table     ENOMEM          3 read-only
 write to a copy         1 user page      SIGKILL         nothing
 write to the zero page  1 slab           SIGKILL         nothing
 write to the zero page  2 user page      SIGKILL         +slab
@@ -146,6 +147,7 @@ copy_strings()          2 argument page  ENOMEM          nothing
 copy_strings()          3 argument page  ENOMEM          nothing
 exec_mmap()             1 slab           ENOMEM          nothing
 exec_mmap()             2 page directory ENOMEM          nothing
+exec_mmap()             3 slab           ENOMEM          nothing
 setup_arg_pages()       1 slab           ENOMEM          -3 argument page
 setup_arg_pages()       2 slab           ENOMEM          areas, -3 argument page, +slab
 setup_arg_pages()       3 page table     ENOMEM          areas, -3 argument page, +2 slab
@@ -200,6 +202,7 @@ EXEC = {
         ("argument page", "NoMemory", "as it was"),
         ("slab", "NoMemory", "as it was"),
         ("page directory", "NoMemory", "as it was"),
+        ("slab", "NoMemory", "as it was"),
         ("slab", "NoMemory", "dead"),
         ("slab", "NoMemory", "dead"),
         ("page table", "NoMemory", "dead"),

@@ -12,7 +12,7 @@ What can fail: a :class:`~kernel_model.mm.slab.debug.BadObject` where the kernel
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, virt_to_phys
 from kernel_model.errors import KernelBug
@@ -29,6 +29,8 @@ from kernel_model.mm.slab.flags import (
 
 Constructor = Callable[[int, int, int], None]
 """``(object, cache, flags)``, the first two as kernel virtual addresses."""
+_PURPOSES: Final = {"pgd": "page directory", "pmd": "page middle directory"}
+"""What frames are announced for, where that says more than that they are slabs."""
 
 
 class PageSource(Protocol):
@@ -222,7 +224,8 @@ class Objects:
     def kmem_getpages(self, cache: Cache, flags: int, pages: PageSource) -> int:
         """The frames of a new slab, marked as such; 0: there are none."""
         gfp_mask = flags | int(cache.view.gfpflags)
-        memory = pages.get_free_pages(gfp_mask, cache.gfporder, "slab")
+        purpose = _PURPOSES.get(cache.name, "slab")
+        memory = pages.get_free_pages(gfp_mask, cache.gfporder, purpose)
         if memory:
             for page in self._pages(cache, memory):
                 self._frames.set_bit(page, self._pg_slab)

@@ -69,6 +69,8 @@ def kernel_statics(structs: "Structs") -> CType:
             ("preempt_count", array(INT, structs.abi.nr_cpus)),
             ("radix_tree_node_cachep", pointer("kmem_cache_t")),
             ("total_swapcache_pages", ULONG),
+            ("pgd_cache", pointer("kmem_cache_t")),
+            ("pmd_cache", pointer("kmem_cache_t")),
             ("pte_chain_cache", pointer("kmem_cache_t")),
             ("local_pte_chain", array(pointer("struct pte_chain"), structs.abi.nr_cpus)),
             ("nommu_vma_tree", structs.rb_root_t),
