@@ -420,10 +420,26 @@ FAULTS: dict[str, list[Fault]] = {
 }
 
 
+FOUND_LATE = {
+    ("2.6", the_shared_array_is_not_drained),
+    ("2.6", time_reaps_what_is_not_to_be_reaped),
+    ("2.6", a_cache_is_destroyed_with_its_objects),
+    ("2.4", only_this_cpu_is_drained),
+    ("2.4", half_of_a_large_slab_is_kept),
+    ("2.4", a_size_is_taken_for_a_smaller_one),
+}
+"""Those that take random steps more than a second."""
+
+
 @pytest.mark.parametrize(
     ("release", "fault"),
     [
-        pytest.param(release, fault, id=f"{release}-{fault.__name__}")
+        pytest.param(
+            release,
+            fault,
+            id=f"{release}-{fault.__name__}",
+            marks=pytest.mark.slow if (release, fault) in FOUND_LATE else (),
+        )
         for release, faults in FAULTS.items()
         for fault in faults
     ],

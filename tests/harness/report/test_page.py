@@ -86,6 +86,7 @@ def test_nothing_outside_is_named(reader: Reader, page: str) -> None:
     assert {tag for tag, _ in reader.elements}.isdisjoint({"iframe", "object", "embed", "base"})
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(toured: Toured, page: str) -> None:
     again = Toured(toured.config)
     assert again.report.as_json() == toured.report.as_json()
