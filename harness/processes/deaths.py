@@ -131,7 +131,11 @@ class Deaths:
             self._release(process)
 
     def _release(self, process: Process) -> None:
-        """``release_task()``: the number and the frames go."""
+        """``release_task()``: the number and the frames go; a thread leaves its faults behind."""
+        if process.pid != process.tgid:
+            (minor, major), group = process.signals.group.ended_faults, process.signals.group
+            view = process.view
+            group.ended_faults = minor + int(view.min_flt), major + int(view.maj_flt)
         process.state = State.DEAD
         self._linux.processes.pop(process.pid, None)
         self._linux.scheduler.free_later(process.task)

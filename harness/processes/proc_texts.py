@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.signals.numbers import SIG_DFL, SIG_IGN
-from harness.signals.pending import QUEUE_LIMIT
 from harness.vfs.descriptors import DescriptorTable
 from harness.vfs.directory import Directory
 from harness.vfs.failure import fail
@@ -100,7 +99,7 @@ class ProcTexts:
 
     def _facts(self, process: "Process") -> TaskFacts:
         view, children, signals = process.view, process.children_faults, process.signals
-        ids, queues = process.fs.credentials, (signals.private, signals.group.pending)
+        ids, all_threads = process.fs.credentials, process.usage()
         return TaskFacts(
             name=process.comm.decode("latin-1"),
             state=_state(process),
@@ -112,16 +111,18 @@ class ProcTexts:
             uids=(ids.uid, ids.euid, ids.suid, ids.fsuid),
             gids=(ids.gid, ids.egid, ids.sgid, ids.fsgid),
             groups=ids.groups,
-            max_descriptors=_max_fds(process.files),
-            threads=len(signals.group.members),
+            max_descriptors=_max_fds(process.files) if process.alive else 0,
+            threads=max(1, len(signals.group.members)),
             pending=signals.private.signals,
             shared_pending=signals.group.pending.signals,
             blocked=signals.blocked,
             ignored=signals.actions.with_handler(lambda handler: handler == SIG_IGN),
             caught=signals.actions.with_handler(lambda handler: handler not in (SIG_DFL, SIG_IGN)),
-            queued=sum(len(queue.queue) for queue in queues),
-            queue_limit=QUEUE_LIMIT,
             faults=(view.min_flt, children[0], view.maj_flt, children[1]),
+            faults_of_all=(
+                *(all_threads.minor_faults, children[0]),
+                *(all_threads.major_faults, children[1]),
+            ),
             nice=process.nice,
             memory=self._memory(process),
             exit_signal=process.exit_signal,

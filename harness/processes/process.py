@@ -268,12 +268,15 @@ class Process:
         self.system.send_signal(self, signal)
 
     def usage(self) -> Usage:
+        """Of all threads, those that have ended too."""
+        threads = [p for p in self.system.processes.values() if p.tgid == self.tgid]
+        minor, major = self.signals.group.ended_faults
         rss = self._rss()
         self.peak_rss = max(self.peak_rss, rss)
         return Usage(
             max_rss_pages=self.peak_rss,
-            minor_faults=int(self.view.min_flt),
-            major_faults=int(self.view.maj_flt),
+            minor_faults=minor + sum(int(thread.view.min_flt) for thread in threads),
+            major_faults=major + sum(int(thread.view.maj_flt) for thread in threads),
         )
 
     def children_usage(self) -> Usage:

@@ -17,7 +17,8 @@ from kernel_model.config import Highmem, KernelConfig
 from kernel_model.errors import BadInput
 
 _MACHINE: Final = ("ram", "kernel", "rmap", "highmem", "cpu_model", "nodes", "cpus")
-_WORDS: Final = (*_MACHINE, "highpte", "nr_hugepages", "seed")
+_FLAGS: Final = ("highpte",)
+_WORDS: Final = (*_MACHINE, *_FLAGS, "nr_hugepages", "seed")
 """What options and marker have in common; the option is ``--mmu-cpu-model``."""
 _FIELDS: Final = tuple(field.name for field in fields(KernelConfig))
 _PREFIX: Final = "--mmu-"
@@ -116,17 +117,21 @@ def _config_of(words: Mapping[str, str | bool], given: dict[str, Any]) -> Kernel
         if name not in _WORDS and name not in _FIELDS:
             names = ", ".join(dict.fromkeys((*_WORDS, *_FIELDS)))
             raise BadInput(f"{_MARK}no {name!r}: one of {names}")
-    texts = {name: _as_option(value) for name, value in given.items() if name in _WORDS}
+    texts = {name: _as_option(name, value) for name, value in given.items() if name in _WORDS}
     config = _machine_options({**words, **texts}, _MARK).config(_MARK)
     more = {name: value for name, value in given.items() if name not in _WORDS}
     return replace(config, **more) if more else config
 
 
-def _as_option(value: Any) -> str | bool:
+def _as_option(name: str, value: Any) -> str | bool:
     """A value of a marker in the words of the command line."""
     if isinstance(value, Highmem):
         return value.value
-    return value if isinstance(value, bool) else str(value)
+    if name not in _FLAGS:
+        return str(value)
+    if not isinstance(value, bool):
+        raise BadInput(f"{_MARK}{name} {value!r}: True or False")
+    return value
 
 
 def _one_line(error: BaseException) -> str:

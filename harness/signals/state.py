@@ -30,6 +30,8 @@ class SignalGroup:
     pending: Pending = field(default_factory=Pending)
     timers: IntervalTimers = field(default_factory=IntervalTimers)
     members: list["SignalState"] = field(default_factory=list)
+    ended_faults: tuple[int, int] = (0, 0)
+    """Minor and major page faults of threads that are no more."""
     stop_signal: int = 0
     """What stopped the process; 0: it is not stopped."""
     stop_report: int = 0

@@ -65,7 +65,7 @@ def sys_clone(
             task.system.abandon(child)
             raise
     if flags & CLONE_PARENT_SETTID:
-        # Nobody is told when the place is bad: the child is there.
+        # As Linux has it since 2.6.24: nobody is told when the place is bad. 2.6.11 made no child.
         with suppress(OSError):
             yield from copy_out(parent_tid, struct.pack("<I", child.pid))
     if flags & CLONE_CHILD_CLEARTID:

@@ -125,8 +125,6 @@ def write_bytes(task: Task, file: OpenFile, data: bytes, position: int | None = 
                 done += file.write(rest)
             else:
                 done += file.write_at(position + done, rest)
-            if file.one_write:
-                return done
             continue
         except BlockingIOError:
             if file.nonblocking and done:

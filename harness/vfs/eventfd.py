@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A counter that is read and written as eight bytes.
 
-Models linux-6 ``fs/eventfd.c``. What can fail: ``EINVAL`` for fewer bytes, or for the one value
-that never counts; ``EAGAIN`` (``BlockingIOError``) at 0, and where the sum is too large.
+Models linux-6 ``fs/eventfd.c``. What can fail: ``EINVAL`` for any other number of bytes, or for
+the one value that never counts; ``EAGAIN`` (``BlockingIOError``) at 0, and where the sum is too
+large.
 """
 
 import errno
@@ -18,16 +19,10 @@ _NEVER: Final = 0xFFFFFFFFFFFFFFFF
 _HIGHEST: Final = _NEVER - 1
 
 
-def _value(data: bytes) -> int:
-    """What a write adds; bytes behind the first eight are not looked at."""
-    return int.from_bytes(data[:VALUE_BYTES], "little")
-
-
 class EventFile(AnonymousFile):
     """The counter; of a semaphore each read takes 1, of others all."""
 
     kind = b"eventfd"
-    one_write = True
 
     def __init__(
         self, superblock: SuperBlock, flags: int, counter: int, *, semaphore: bool
@@ -50,8 +45,8 @@ class EventFile(AnonymousFile):
         """What could not be delivered is gone, as on Linux."""
 
     def write(self, data: bytes) -> int:
-        value = _value(data)
-        if len(data) < VALUE_BYTES or value == _NEVER:
+        value = int.from_bytes(data, "little")
+        if len(data) != VALUE_BYTES or value == _NEVER:
             fail(errno.EINVAL)
         if not self.can_write(data):
             fail(errno.EAGAIN)
@@ -60,7 +55,7 @@ class EventFile(AnonymousFile):
         return VALUE_BYTES
 
     def can_write(self, data: bytes) -> bool:
-        return self._counter + _value(data) <= _HIGHEST
+        return self._counter + int.from_bytes(data, "little") <= _HIGHEST
 
     def poll(self) -> int:
         readable = POLLIN if self._counter else 0

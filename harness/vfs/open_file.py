@@ -39,8 +39,6 @@ class OpenFile:
 
     pollable = True
     """Whether it can be waited for by ``epoll``; others are always ready."""
-    one_write = False
-    """Whether ``write()`` ends with what was taken, though there is more to write."""
 
     def __init__(self, inode: Inode, flags: int) -> None:
         inode.superblock.quota.take_file()

@@ -81,7 +81,8 @@ class Socket(OpenFile):
         return bytes(self._incoming[:count])
 
     def unread(self, data: bytes) -> None:
-        self._quota.take_buffers(len(data))
+        # They had room until now, and keep it whoever came meanwhile.
+        self._quota.buffered += len(data)
         self._incoming[:0] = data
 
     def write(self, data: bytes) -> int:

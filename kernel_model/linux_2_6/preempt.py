@@ -5,7 +5,8 @@ Models linux-2.6.11 ``include/linux/preempt.h`` and ``might_sleep()`` of ``kerne
 3.10). In RAM: ``preempt_count`` of each CPU. Linux has it in the ``thread_info`` of each process;
 since no other process gets the CPU while it is not zero, one for each CPU says the same.
 
-What can fail: a sleep while something is held that only this CPU has, say a slot of
+What can fail: giving back what is not held is a :class:`~kernel_model.errors.KernelBug`; a sleep
+while something is held that only this CPU has, say a slot of
 ``kmap_atomic()``, is a :class:`SleepInAtomic`, where a kernel with CONFIG_DEBUG_SPINLOCK_SLEEP
 complains and goes on.
 """
@@ -41,6 +42,8 @@ class Preemption:
         self._words[self._word()] += 1
 
     def dec_preempt_count(self) -> None:
+        if not self.preempt_count():
+            raise KernelBug("preempt.h", 0, "something is given back that nobody holds")
         self._words[self._word()] -= 1
 
     def preempt_count(self) -> int:

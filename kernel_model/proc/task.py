@@ -3,11 +3,12 @@
 
 Models ``fs/proc/array.c`` of linux-2.4.22 and linux-2.6.11: ``task_name()``, ``task_state()``,
 ``task_sig()``, ``task_cap()``, ``proc_pid_stat()``. The kernel model runs no processes: whoever
-does hands over the :class:`TaskFacts`. Times of the CPU, and what no such process has, are 0.
-Nothing here can fail.
+does hands over the :class:`TaskFacts`. Times of the CPU, flags, EIP, ESP, the channel that it
+waits on, the processor and what no such process has, such as a terminal, are 0. Nothing here can
+fail.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,10 +41,10 @@ class TaskFacts:
     blocked: int
     ignored: int
     caught: int
-    queued: int
-    queue_limit: int
     faults: Sequence[int]
     """Minor ones, those of children that have ended, major ones, those of children."""
+    faults_of_all: Sequence[int]
+    """The same of all threads."""
     nice: int
     memory: Sequence[int]
     """Bytes, resident pages and their limit, start and end of code, start of the stack."""
@@ -56,7 +57,10 @@ class TaskFormat:
 
     sleep_average: bool
     threads: bool
-    """Whether threads are counted, and what waits for all of them is told apart."""
+    """Whether threads are counted, what waits for all of them is told apart, and faults are those
+    of all."""
+    priority: Callable[[int], int]
+    """Of a nice value; the process has used its slice no further, and has not slept."""
     scheduling: tuple[int, ...]
     """How ``stat`` ends: real-time priority and policy."""
 
@@ -81,7 +85,7 @@ class TaskFormat:
     def _signals(self, facts: TaskFacts) -> str:
         before, sets = "", {"SigPnd": facts.pending | facts.shared_pending}
         if self.threads:
-            before = f"Threads:\t{facts.threads}\nSigQ:\t{facts.queued}/{facts.queue_limit}\n"
+            before = f"Threads:\t{facts.threads}\n"
             sets = {"SigPnd": facts.pending, "ShdPnd": facts.shared_pending}
         sets |= {"SigBlk": facts.blocked, "SigIgn": facts.ignored, "SigCgt": facts.caught}
         return before + "".join(f"{name}:\t{signals:016x}\n" for name, signals in sets.items())
@@ -93,9 +97,9 @@ class TaskFormat:
             signals = (facts.pending | facts.shared_pending, *signals[1:])
         fields = [
             *(facts.parent, facts.group, facts.session, 0, -1, 0),
-            *facts.faults,
+            *(facts.faults_of_all if self.threads else facts.faults),
             *(0, 0, 0, 0),
-            *(15 - facts.nice, facts.nice, facts.threads if self.threads else 0, 0, 0),
+            *(self.priority(facts.nice), facts.nice, facts.threads if self.threads else 0, 0, 0),
             *facts.memory,
             *(0, 0),
             *(each & _OF_2_0 for each in signals),
@@ -116,5 +120,15 @@ def _capabilities(facts: TaskFacts) -> str:
     return "".join(f"{name}:\t{capabilities:016x}\n" for name, capabilities in sets.items())
 
 
-FORMAT_2_4: Final = TaskFormat(sleep_average=False, threads=False, scheduling=())
-FORMAT_2_6: Final = TaskFormat(sleep_average=True, threads=True, scheduling=(0, 0))
+def _priority_2_4(nice: int) -> int:
+    """From ``task->counter``, a slice of 10 ms ticks: 6 for nice 0."""
+    return 20 - ((20 - nice >> 2) + 1)
+
+
+def _priority_2_6(nice: int) -> int:
+    """``task_prio()``: who never sleeps is 5 behind its static priority."""
+    return min(25 + nice, 39)
+
+
+FORMAT_2_4: Final = TaskFormat(False, False, _priority_2_4, scheduling=())
+FORMAT_2_6: Final = TaskFormat(True, True, _priority_2_6, scheduling=(0, 0))

@@ -319,6 +319,24 @@ def test_reclaim_may_take_a_page_while_it_is_copied(
     family.exit_all(family.members)
 
 
+@pytest.mark.book("4.4.1")
+def test_truncation_takes_private_copies_that_are_swapped_out(world: ProcessMachine) -> None:
+    """The address is behind the end of the file, whoever wrote there before."""
+    before, parent = world.owners(), world.spaces.fork(world.first)
+    world.spaces.enter(parent)
+    assert world.kernel.spaces.sys_mlockall(MCL_CURRENT) == 0
+    world.map_file(AT, Content(FIRST, 3), PRIVATE)
+    assert world.write(parent, AT + 2 * PAGE, OWN) == OWN
+    world.swap_out()
+    assert world.bits(parent, AT + 2 * PAGE) == "swap"
+    file = int(area(world, parent).vm_file)
+    world.kernel.file_memory.filemap.vmtruncate(world.kernel.files.inode_of(file), PAGE)
+    assert world.bits(parent, AT + 2 * PAGE) == "none"
+    assert world.read(parent, AT + 2 * PAGE) == "BUS_ADRERR"
+    world.spaces.exit(parent)
+    assert world.owners() == before
+
+
 @pytest.mark.parametrize("what", [row.what for row in rows()])
 def test_each_copy_counts_what_it_has_mapped(world: ProcessMachine, what: str) -> None:
     """``rss`` of a child is its present pages, reserved frames aside; so it stays."""

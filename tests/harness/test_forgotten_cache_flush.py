@@ -250,7 +250,7 @@ ROWS = [
         *(S.read_one_of_two, S.remap_and_read),
     ),
     Row(
-        ("mm/memory/linux_2_6/follow.py get_user_pages flush_dcache_page",),
+        ("mm/memory/linux_2_6/follow.py _bring_in flush_dcache_page",),
         *(S.written, S.look_at_it),
     ),
     Row(

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Page tables in high memory: programs run on them, and every slot of kmap_atomic() comes back."""
 
+from collections.abc import Callable
+
 import pytest
 
+from harness.monitors.frames import PageNotMapped
 from harness.monitors.kmap_slots import SlotLeaked
 from kernel_model.arch_i386.fault import FaultKind
 from kernel_model.arch_i386.highmem import KmType26
 from kernel_model.arch_i386.linux_2_6.highpte import UnmappedSlot
 from kernel_model.arch_i386.page import PAGE_SHIFT
+from kernel_model.config import Highmem, KernelConfig
+from kernel_model.errors import KernelBug
+from kernel_model.kernel import boot
 from kernel_model.linux_2_6.preempt import SleepInAtomic
 from kernel_model.mm.memory.linux_2_6.highpte import HighTables
 from tests.harness.process_machine import CONFIGS, PAGE, ProcessMachine
@@ -112,11 +118,67 @@ def fresh() -> ProcessMachine:
     return ProcessMachine(CONFIGS["2.6 highpte"])
 
 
-def test_who_sleeps_with_a_slot_is_found(fresh: ProcessMachine) -> None:
+SLEEPERS: dict[str, Callable[[ProcessMachine, int], object]] = {
+    "alloc_pages": lambda world, gfp: world.kernel.allocator.alloc_page(gfp),
+    "kmem_cache_alloc": lambda world, gfp: world.kernel.slab.kmalloc(64, gfp),
+    "kmap": lambda world, gfp: world.kernel.highmem.kmap(world.kernel.allocator.memmap.page(0)),
+    "anon_vma_prepare": lambda world, gfp: world.spaces.kernel.spaces.anon_vmas.anon_vma_prepare(0),
+}
+
+
+@pytest.mark.parametrize("sleeper", SLEEPERS)
+def test_who_sleeps_with_a_slot_is_found(fresh: ProcessMachine, sleeper: str) -> None:
+    gfp = fresh.kernel.image.constants.gfp
     fresh.kernel.memory.tables.pte_offset_map(fresh.first, fresh.esp)
-    with pytest.raises(SleepInAtomic, match=r"alloc_pages\(\) may sleep, with preempt_count 1"):
-        fresh.kernel.allocator.alloc_page(fresh.kernel.image.constants.gfp.kernel)
-    assert fresh.kernel.allocator.alloc_page(fresh.kernel.image.constants.gfp.atomic)
+    with pytest.raises(SleepInAtomic, match=rf"{sleeper}\(\) may sleep, with preempt_count 1"):
+        SLEEPERS[sleeper](fresh, gfp.kernel)
+    assert fresh.kernel.allocator.alloc_page(gfp.atomic)
+    assert fresh.kernel.slab.kmalloc(64, gfp.atomic)
+
+
+def test_an_unmap_that_comes_too_late_is_found(
+    fresh: ProcessMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy on write that asks for its ``anon_vma`` with the old PTE still mapped."""
+    fresh.map(AT)
+    assert fresh.write(fresh.first, AT, VALUE) == VALUE
+    child = fresh.spaces.fork(fresh.first)
+    fresh.spaces.enter(child)
+    faults = fresh.kernel.memory.faults
+    mm = fresh.spaces.mm(child)
+    vma, pgd = fresh.kernel.spaces.find_vma(mm, AT), fresh.kernel.memory.tables.pgd(mm)
+    kept: list[int] = []
+    real = HighTables.pte_unmap
+    monkeypatch.setattr(HighTables, "pte_unmap", lambda self, ptep: kept.append(ptep))
+    ptep = fresh.kernel.memory.tables.pte_offset_map(pgd, AT)
+    with pytest.raises(SleepInAtomic, match="anon_vma_prepare"):
+        faults._do_wp_page(mm, pgd, vma, AT, ptep, fresh.kernel.tables.entry(ptep))
+    assert kept == [ptep]
+    monkeypatch.setattr(HighTables, "pte_unmap", real)
+
+
+def test_what_was_given_back_cannot_be_given_back_again(fresh: ProcessMachine) -> None:
+    tables = fresh.kernel.memory.tables
+    ptep = tables.pte_offset_map(fresh.first, fresh.esp)
+    tables.pte_unmap(ptep)
+    with pytest.raises((KernelBug, PageNotMapped)):
+        tables.pte_unmap(ptep)
+
+
+def test_ram_at_the_addresses_of_the_slots_is_no_slot() -> None:
+    """With 4 GiB, the first page tables lie at 0xffff0000, where slots have their addresses."""
+    config = KernelConfig(release="2.6", ram=4 << 30, highmem=Highmem.GB4, highpte=True)
+    kernel = boot(config)
+    mm = kernel.fork.mm_alloc()
+    tables, pgd = kernel.memory.tables, kernel.memory.tables.pgd(mm)
+    tables.pte_unmap(tables.pte_alloc_map(mm, pgd, AT))
+    paddr = tables.pte_offset(pgd, AT)
+    assert paddr > 0xFFFF0000
+    assert kernel.tables.entry(paddr) == 0
+    ptep = tables.pte_offset_map(pgd, AT)
+    kernel.tables.set_pte(ptep, 0x1234067)
+    tables.pte_unmap(ptep)
+    assert kernel.tables.entry(paddr) == 0x1234067
 
 
 def test_a_fault_meanwhile_gets_no_page(fresh: ProcessMachine) -> None:

@@ -102,6 +102,10 @@ class HighMemory26(HighMemory):
         self._preemption = Preemption(image)
         self._pg_highmem = image.constants.page_flags.highmem
 
+    def kmap(self, page: int) -> int:
+        self._preemption.might_sleep("kmap()")
+        return super().kmap(page)
+
     def kmap_atomic(self, page: int, kind: KmType | KmType26) -> int:
         # For low frames, too: the page-fault handler and whoever may sleep go by the count.
         self._preemption.inc_preempt_count()

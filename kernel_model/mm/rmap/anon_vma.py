@@ -21,6 +21,7 @@ from kernel_model.errno import ENOMEM
 from kernel_model.errors import KernelBug
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.image import KernelImage
+from kernel_model.linux_2_6.preempt import Preemption
 from kernel_model.lists import Lists
 from kernel_model.mm.mmap.areas import Areas
 from kernel_model.mm.slab.flags import SLAB_CTOR_CONSTRUCTOR, SLAB_CTOR_VERIFY
@@ -57,6 +58,7 @@ class AnonVmas:
         self._areas = areas
         self._slab = slab
         self._gfp_kernel = areas.image.constants.gfp.kernel
+        self._preemption = Preemption(areas.image)
         self._find_mergeable = find_mergeable
         self._lists = Lists(areas.image.ram)
         self._head = areas.image.structs.anon_vma.offset("head")
@@ -66,6 +68,7 @@ class AnonVmas:
 
         It joins the list of a neighbour that it may merge with, so that lists keep nobody apart.
         """
+        self._preemption.might_sleep("anon_vma_prepare()")
         if self._areas.vma(vma).anon_vma:
             return 0
         anon_vma = self._find_mergeable(vma) or self._alloc()

@@ -79,7 +79,7 @@ LINES = {
     "2.4": "Name State Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS VmData "
     "VmStk VmExe VmLib SigPnd SigBlk SigIgn SigCgt CapInh CapPrm CapEff",
     "2.6": "Name State SleepAVG Tgid Pid PPid TracerPid Uid Gid FDSize Groups VmSize VmLck VmRSS "
-    "VmData VmStk VmExe VmLib VmPTE Threads SigQ SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm "
+    "VmData VmStk VmExe VmLib VmPTE Threads SigPnd ShdPnd SigBlk SigIgn SigCgt CapInh CapPrm "
     "CapEff",
 }
 """Of ``status``."""

@@ -124,6 +124,8 @@ def test_bad_option(pytester: pytest.Pytester, arguments: list[str], said: str) 
         ('ram="x"', "@pytest.mark.mmu: ram 'x': not a size"),
         ('highmem="some"', "highmem some: one of none, 4G, 64G"),
         ("memory=3", "no 'memory': one of ram, kernel, rmap, highmem"),
+        ('highpte="no"', "mmu: highpte 'no': True or False"),
+        ("cpus=True", "mmu: cpus 'True': not a number"),
         ('"16M"', 'give names, as in mmu(ram="16M")'),
         ("debug_slab=True, l1_cache_bytes=3", "l1_cache_bytes 3: one of 16, 32, 64, 128"),
     ],

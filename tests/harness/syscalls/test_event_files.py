@@ -31,9 +31,10 @@ def value(program: Program, counter: int) -> int:
     return int.from_bytes(program.get(place, 8), "little")
 
 
-def test_a_counter_takes_the_first_eight_bytes(program: Program) -> None:
+def test_a_counter_takes_eight_bytes_and_no_others(program: Program) -> None:
     counter = program.call("eventfd2", 0, 0)
-    assert add(program, counter, 5, b"\xff" * 9000) == 8
+    assert add(program, counter, 5) == 8
+    assert add(program, counter, 5, b"\xff" * 8) == -errno.EINVAL
     assert program.call("write", counter, program.put(b"1234567"), 7) == -errno.EINVAL
     assert value(program, counter) == 5
 

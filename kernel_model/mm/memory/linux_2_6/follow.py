@@ -42,15 +42,6 @@ class PageFollower26(PageFollower):
         self._huge = huge
         self._tlb = tlb
 
-    def get_user_pages(
-        self, mm: int, start: int, count: int, *, write: bool, force: bool = False
-    ) -> tuple[list[int], int]:
-        pages, error = super().get_user_pages(mm, start, count, write=write, force=force)
-        for page in pages:
-            # Whoever asked will use the frame by another address than the process.
-            self._tlb.caches.flush_dcache_page(page)
-        return pages, error
-
     def follow_page(self, mm: int, address: int, *, write: bool = False) -> int:
         pgd = self._tables.pgd(mm)
         pmd = self._tables.tables.entry(self._tables.pmd_offset(pgd, address))
@@ -73,6 +64,15 @@ class PageFollower26(PageFollower):
         if self._huge.is_vm_hugetlb_page(vma):
             page = self._huge.follow_hugetlb_page(mm, address)
             return page, 0 if page else -EFAULT
+        page, error = self._found(mm, vma, address, write, force)
+        if page:
+            # Whoever asked will use the frame by another address than the process.
+            self._tlb.caches.flush_dcache_page(page)
+        return page, error
+
+    def _found(
+        self, mm: int, vma: int, address: int, write: bool, force: bool
+    ) -> tuple[int, int]:
         as_written = write
         while not (page := self.follow_page(mm, address, write=as_written)):
             if not as_written and self._untouched(mm, vma, address):

@@ -32,7 +32,10 @@ ZAP_BLOCK_SIZE: Final = 1024 << PAGE_SHIFT
 
 
 class ZapDetails(NamedTuple):
-    """``struct zap_details``: which pages of a file go, when they do not all go."""
+    """``struct zap_details``: which pages of a file go, when they do not all go.
+
+    Where neither of the last two is set all of them do, with what the PTEs say of absent ones.
+    """
 
     first_index: int
     last_index: int
@@ -159,6 +162,8 @@ class MmuGather:
 
     def _zap_ptes(self, start: int, end: int, details: ZapDetails | None) -> None:
         """``zap_pte_range()``."""
+        if details and not details.check_mapping and not details.nonlinear_vma:
+            details = None
         parts, entries = self._parts, self._parts.tables.tables
         for vaddr, ptep in parts.tables.ptes(self._pgd, start, end):
             pte = entries.entry(ptep)

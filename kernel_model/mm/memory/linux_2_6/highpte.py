@@ -11,7 +11,8 @@ nobody holds more than one pointer of each kind, or sleeps with one. In RAM: the
 """
 
 from kernel_model.arch_i386.highmem import DirectMapping, KmType26
-from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, phys_to_virt
+from kernel_model.arch_i386.linux_2_6.highpte import IN_SLOT
+from kernel_model.arch_i386.page import PAGE_SHIFT, PAGE_SIZE, phys_to_virt
 from kernel_model.arch_i386.pgalloc import PageTableAllocator
 from kernel_model.image import KernelImage
 from kernel_model.mm.memory.linux_2_6.tables import CountedTables
@@ -54,12 +55,11 @@ class HighTables(CountedTables):
             return 0
         offset = paddr % PAGE_SIZE
         kvaddr = self._highmem.kmap_atomic(self._memmap.page(paddr >> PAGE_SHIFT), slot)
-        return paddr if kvaddr + offset == phys_to_virt(paddr) else kvaddr + offset
+        return paddr if kvaddr + offset == phys_to_virt(paddr) else IN_SLOT | kvaddr + offset
 
     def _unmap(self, ptep: int, slot: KmType26) -> None:
-        # What is not in a slot is physical.
-        mapped = ptep >= PAGE_OFFSET
-        self._highmem.kunmap_atomic(ptep if mapped else phys_to_virt(ptep), slot)
+        in_slot = ptep & IN_SLOT
+        self._highmem.kunmap_atomic(ptep & ~IN_SLOT if in_slot else phys_to_virt(ptep), slot)
 
 
 def user_tables(

@@ -10,6 +10,7 @@ serve until there are general caches to take arrays from.
 from kernel_model.arch_i386.page import PAGE_OFFSET
 from kernel_model.errors import KernelBug, KernelPanic
 from kernel_model.image import KernelImage
+from kernel_model.linux_2_6.preempt import Preemption
 from kernel_model.mm.slab.allocator import Slab
 from kernel_model.mm.slab.cache import Cache, align_up, kmem_cache_estimate
 from kernel_model.mm.slab.create import Geometry
@@ -54,6 +55,8 @@ class Slab26(Slab):
         self.cpu_caches = TunedArrays(image, objects, self)
         self.reaper = Reaper(image, objects, self.cpu_caches, self.chain)
         self._names = CacheNames(image)
+        self._preemption = Preemption(image)
+        self._wait = image.constants.gfp.wait
         self._online_cpus = online_cpus
 
     # -- starting ----------------------------------------------------------------------------
@@ -218,6 +221,8 @@ class Slab26(Slab):
     # -- objects -----------------------------------------------------------------------------------
 
     def cache_alloc(self, cache: Cache, flags: int) -> int:
+        if flags & self._wait:
+            self._preemption.might_sleep("kmem_cache_alloc()")
         if self.objects.debug is None:
             return self.cpu_caches.alloc(cache, flags)
         self.objects.check_dma(cache, flags)
