@@ -231,7 +231,11 @@ CHANGES: dict[str, Callable[[Changed], int]] = {
 @pytest.mark.parametrize(
     ("name", "image"),
     [(name, "nonpae64") for name in CHANGES]
-    + [(name, "pae128_nonx") for name in CHANGES if not name.startswith("list")],
+    + [
+        pytest.param(name, "pae128_nonx", marks=() if "entry" in name else pytest.mark.slow)
+        for name in CHANGES
+        if not name.startswith("list")
+    ],
 )
 def test_change_is_found(name: str, image: str) -> None:
     changed = Changed(image)

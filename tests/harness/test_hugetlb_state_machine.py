@@ -25,7 +25,7 @@ from kernel_model.errors import MmucheckError
 from kernel_model.fs.hugetlbfs import HugetlbFs
 from kernel_model.mm.hugetlb.pool import HugePagePool
 from kernel_model.mm.hugetlb.tables import HugePageTables
-from tests.kernel_model.mm.hugetlb.huge_kernel import HugeKernel
+from tests.kernel_model.mm.hugetlb.huge_kernel import HugeKernel, slowly
 
 PLACES = 6
 """Where a process may have a huge page: one place behind the other."""
@@ -313,7 +313,10 @@ FAULTS: dict[str, tuple[type, str, Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+FOUND_LATE = ("a page is not zeroed", "truncation does not unmap")
+
+
+@pytest.mark.parametrize("fault", slowly(FAULTS, *FOUND_LATE))
 def test_a_fault_is_found(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     owner, name, wrong = FAULTS[fault]
     monkeypatch.setattr(owner, name, wrong)

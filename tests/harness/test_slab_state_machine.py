@@ -42,6 +42,7 @@ TestSlab24 = pytest.mark.book(
     *("8.5.4", "8.5.5", "8.7"),
 )(SlabMachine24.TestCase)
 TestSlab26 = pytest.mark.book("8.8")(SlabMachine26.TestCase)
+TestSlab24.settings = TestSlab26.settings = settings(max_examples=20)
 
 
 # -- faults of what both share -------------------------------------------------------------------

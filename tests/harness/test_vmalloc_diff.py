@@ -12,6 +12,7 @@ from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.mm.vmalloc import VmallocRange
 from tests.harness.vmalloc_machine import PAGE, SHAPES, VmallocMachine, expected_sum
 from tests.harness.vmalloc_traffic import Traffic
+from tests.kernel_model.mm.hugetlb.huge_kernel import slowly
 
 PAGES = 8
 BOTH = pytest.mark.parametrize("shape", ["pentium3", "2.6"])
@@ -44,7 +45,7 @@ def without_flush(vm: VmallocMachine, call: Callable[..., int | None], *argument
 
 
 @pytest.mark.book("7.2", "7.3", "3.8")
-@pytest.mark.parametrize("shape", ["pentium3", "PAE", "2.6"])
+@pytest.mark.parametrize("shape", slowly(["pentium3", "PAE", "2.6"], "pentium3", "PAE"))
 def test_agrees_after_thousands_of_operations(shape: str) -> None:
     vm = VmallocMachine(shape, spaces=2)
     traffic = Traffic(vm, seed=4)

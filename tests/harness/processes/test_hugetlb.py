@@ -23,6 +23,7 @@ from kernel_model.kernel import Kernel
 from kernel_model.mm.hugetlb.tables import HugePageTables
 from tests.harness.processes.recorded import recorded
 from tests.kernel_model.mm.hugetlb.huge_kernel import slowly
+from tests.kernel_model.mm.slab_settling import settle
 
 pytestmark = pytest.mark.book("3.10", "4.4.1", release="2.6")
 
@@ -53,7 +54,7 @@ def run(config: KernelConfig, limits: Limits | None = None) -> tuple[bytes, int,
     finally:
         linux.close()
     assert not linux.watching.statistics().unknown_calls
-    machine.kernel.page_tables.check_pgt_cache(0, 0)
+    settle(machine.kernel.slab)
     statics = machine.kernel.statics
     assert statics.free_huge_pages == statics.nr_huge_pages == 5
     return bytes(printed), ended.exit_status, set(machine.ledger._owners.values())

@@ -100,7 +100,18 @@ def test_the_data_is_json(toured: Toured) -> None:
     assert list(data["pictures"]) == list(PICTURES)
 
 
-def test_what_a_program_is_called_stays_text(toured: Toured) -> None:
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at words alone: drawing takes most of the time."""
+    monkeypatch.setattr(Report, "svg", lambda *_: "")
+
+
+@pytest.mark.parametrize("drawn", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_what_a_program_is_called_stays_text(
+    toured: Toured, drawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not drawn:
+        monkeypatch.setattr(Report, "svg", lambda *_: "")
     evil = "</title><script>alert(1)</script><img src=x onerror=alert(2)>"
     row = Row(FAILS, evil, evil, evil)
     report = replace(
@@ -125,12 +136,6 @@ def test_a_notebook_shows_the_page(toured: Toured, page: str) -> None:
     ((tag, attrs),) = Reader(shown).elements
     assert tag == "iframe"
     assert attrs["srcdoc"] == page
-
-
-@pytest.fixture
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that look at words alone: drawing takes most of the time."""
-    monkeypatch.setattr(Report, "svg", lambda *_: "")
 
 
 @pytest.mark.usefixtures("no_pictures")

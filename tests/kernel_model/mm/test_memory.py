@@ -232,6 +232,7 @@ class UserMachine(RuleBasedStateMachine):
 
 
 TestUserMemory = pytest.mark.book("3.4", "3.5")(UserMachine.TestCase)
+TestUserMemory.settings = settings(max_examples=20)
 
 
 def slots_are_written_one_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
