@@ -70,9 +70,7 @@ class PageFollower26(PageFollower):
             self._tlb.caches.flush_dcache_page(page)
         return page, error
 
-    def _found(
-        self, mm: int, vma: int, address: int, write: bool, force: bool
-    ) -> tuple[int, int]:
+    def _found(self, mm: int, vma: int, address: int, write: bool, force: bool) -> tuple[int, int]:
         as_written = write
         while not (page := self.follow_page(mm, address, write=as_written)):
             if not as_written and self._untouched(mm, vma, address):
