@@ -12,7 +12,7 @@ from typing import Any, Final
 from harness.architecture import PF_FETCH, PF_PRESENT, PF_RESERVED
 from harness.readings.reading import ASTRAY
 from harness.verdict import Answer, Finding, Verdict
-from kernel_model.arch_i386.fixmap import FIXADDR_TOP, PKMAP_BASE, fixed_addresses, last_pkmap
+from kernel_model.arch_i386.fixmap import fixed_addresses, last_pkmap
 from kernel_model.arch_i386.page import PAGE_OFFSET, PAGE_SIZE, TASK_SIZE
 
 MANUAL: Final = "Intel SDM 3A"
@@ -63,13 +63,14 @@ def region_of(kernel: Any, va: int) -> Region:
         return VMALLOC
     if _in_kmap_window(kernel, va):
         return KMAP
-    lowest = fixed_addresses(kernel.config).lowest
-    return FIXED if lowest <= va < FIXADDR_TOP + PAGE_SIZE else NOTHING
+    fixed = fixed_addresses(kernel.config)
+    return FIXED if fixed.lowest <= va < fixed.plan.top + PAGE_SIZE else NOTHING
 
 
 def _in_kmap_window(kernel: Any, va: int) -> bool:
     size = last_pkmap(kernel.config.pae) * PAGE_SIZE
-    return kernel.config.highmem.value != "none" and PKMAP_BASE <= va < PKMAP_BASE + size
+    base = fixed_addresses(kernel.config).pkmap_base
+    return kernel.config.highmem.value != "none" and base <= va < base + size
 
 
 def section_of(finding: Finding) -> str:
