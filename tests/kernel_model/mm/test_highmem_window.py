@@ -13,10 +13,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kernel_model.arch_i386.fixmap import PKMAP_BASE
+from kernel_model.arch_i386.fixmap import fixed_addresses
 from kernel_model.config import Highmem
 from kernel_model.mm.highmem import BadKmap, WouldSleep
 from tests.kernel_model.mm.highmem_kernel import PAGE, WINDOW, HighmemKernel
+
+pytestmark = pytest.mark.usefixtures("either_release")
 
 FREE_ENTRIES = 5
 PAGES = 8
@@ -31,17 +33,17 @@ class WindowAgainstDictionary(RuleBasedStateMachine):
     @initialize(gap=st.integers(1, 1000))
     def start(self, gap: int) -> None:
         self.machine = HighmemKernel(self.highmem)
-        size = WINDOW[self.highmem]
+        size, base = WINDOW[self.highmem], fixed_addresses(self.machine.kernel.config).pkmap_base
         pinned = [self.machine.page(100 + number) for number in range(size)]
         for page in pinned:
             self.machine.highmem.kmap(page)
         free = {(gap * step) % size for step in range(FREE_ENTRIES)}
         for page in pinned:
-            entry = self.machine.highmem.page_address(page) - PKMAP_BASE >> 12
+            entry = self.machine.highmem.page_address(page) - base >> 12
             if entry in free:
                 self.machine.highmem.kunmap(page)
         self.machine.pkmaps.flush_all_zero_pkmaps()
-        self.entries = {PKMAP_BASE + entry * PAGE for entry in free}
+        self.entries = {base + entry * PAGE for entry in free}
         self.users: dict[int, int] = dict.fromkeys(range(PAGES), 0)
         self.address: dict[int, int] = {}
 
