@@ -26,7 +26,7 @@ from harness.architecture import PTE_A, PTE_D
 from kernel_model.arch_i386.page import PAGE_MASK
 from kernel_model.events import Announcer, Rights
 
-__all__ = ["EntryWriters", "Meaning", "Writer", "kernel_functions"]
+__all__ = ["Call", "EntryWriters", "Meaning", "Writer", "calls_to", "kernel_functions"]
 
 _MODEL: Final = "kernel_model"
 _CALLERS: Final = frozenset({"harness", "_pytest", "pluggy", "unicorn", "ctypes"})
@@ -108,13 +108,13 @@ class EntryWriters:
 
     def _note_meaning(self, mm: int, vaddr: int, frame: FrameType) -> None:
         self._time += 1
-        self._meant[mm, vaddr] = Meaning(_calls(frame), self._time)
+        self._meant[mm, vaddr] = Meaning(calls_to(frame), self._time)
 
     def _noted(self, name: str, macro: Any) -> Any:
         def noted(entryp: int, value: int = 0) -> Any:
             # Before the call: a macro that never comes to write is to be seen, too.
             self._time += 1
-            self._written[entryp] = Writer(name, value, _calls(sys._getframe(1)), self._time)
+            self._written[entryp] = Writer(name, value, calls_to(sys._getframe(1)), self._time)
             return macro(entryp) if name in _CLEARERS else macro(entryp, value)
 
         return noted
@@ -156,11 +156,11 @@ class _Meanings:
 _of_kernel: "WeakKeyDictionary[Any, EntryWriters]" = WeakKeyDictionary()
 
 
-def _calls(frame: FrameType | None) -> tuple[Call, ...]:
-    """The functions that led to a macro, the innermost first: of the model and of whoever took
+def calls_to(frame: FrameType | None, deepest: int = _DEEPEST) -> tuple[Call, ...]:
+    """The functions that led to ``frame``, the innermost first: of the model and of whoever took
     the place of a part of it, up to the harness that called the kernel."""
     calls: list[Call] = []
-    while frame is not None and len(calls) < _DEEPEST:
+    while frame is not None and len(calls) < deepest:
         module = frame.f_globals.get("__name__", "")
         if module.partition(".")[0] in _CALLERS:
             break

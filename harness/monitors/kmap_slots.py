@@ -12,10 +12,9 @@ What can fail: :class:`SlotTaken`, :class:`SlotLeaked`.
 
 import sys
 from dataclasses import dataclass
-from types import FrameType
 from typing import Final
 
-from harness.monitors.entry_writers import Call, kernel_functions
+from harness.monitors.entry_writers import Call, calls_to, kernel_functions
 from kernel_model.arch_i386.fixmap import fixed_addresses
 from kernel_model.arch_i386.highmem import KmType, KmType26
 from kernel_model.arch_i386.page import PAGE_SHIFT
@@ -112,7 +111,7 @@ class KmapSlots:
             return
         cpu, kind = divmod(self._first - page, self._per_cpu)
         # Frame 1 is the announcer's, frame 2 that of kmap_atomic().
-        held = Held(self._kinds(kind).name, cpu, pfn, _calls(sys._getframe(3)))
+        held = Held(self._kinds(kind).name, cpu, pfn, calls_to(sys._getframe(3), _DEPTH))
         first = self._held.get(page)
         self._held[page] = held
         if first is not None:
@@ -139,12 +138,3 @@ class KmapSlots:
 
     def kernel_tables_shared(self, mm: int, vaddr: int, size: int) -> None:
         """Every directory has it."""
-
-
-def _calls(frame: FrameType | None) -> tuple[Call, ...]:
-    """The functions from ``frame`` outwards."""
-    calls: list[Call] = []
-    while frame is not None and len(calls) < _DEPTH:
-        calls.append((frame.f_globals.get("__name__", ""), frame.f_code))
-        frame = frame.f_back
-    return tuple(calls)

@@ -30,7 +30,7 @@ from kernel_model.arch_i386.page import (
     phys_to_virt,
     virt_to_phys,
 )
-from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
+from kernel_model.arch_i386.pgalloc import PageTables, QuicklistAllocator
 from kernel_model.arch_i386.pgtable import PAGE_PRESENT, PAGE_PROTNONE
 from kernel_model.arch_i386.processor import NoProcessor
 from kernel_model.arch_i386.tlb import Tlb
@@ -207,7 +207,7 @@ class FaultMachine(VmaMachine):
                 return next(directories)
             return allocator.get_free_pages(table_mask, 0, purpose)
 
-        page_tables = PageTableAllocator(
+        page_tables = QuicklistAllocator(
             image, tables, SWAPPER_PG_DIR, get_free_page, lambda vaddr: None
         )
         Lists(image.ram).init(image.symbol("init_mm") + image.structs.mm_struct.offset("mmlist"))

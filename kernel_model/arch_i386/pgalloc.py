@@ -10,6 +10,7 @@ tables may lie in high memory, pointers to PTEs are what maps them
 (:mod:`kernel_model.arch_i386.linux_2_6.highpte`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -115,8 +116,61 @@ class PageTables:
         return not self.shape.folded and pgd == 0
 
 
-class PageTableAllocator:
-    """``pgd_alloc()`` and its kin, over a source of frames of low memory.
+class PageTableAllocator(ABC):
+    """``pgd_alloc()`` and its kin: what all releases do with the tables that they get somewhere."""
+
+    def __init__(self, tables: PageTables) -> None:
+        self.tables = tables
+
+    @abstractmethod
+    def pgd_alloc(self) -> int:
+        """A page directory with the kernel's part, by its physical address; 0: no memory.
+
+        With PAE the three user entries point to empty middle directories, because the CPU loads
+        all four entries with CR3.
+        """
+
+    @abstractmethod
+    def pgd_free(self, pgd: int) -> None:
+        """Give a directory back. It must map no user page any more."""
+
+    def pmd_alloc(self, pgdp: int, vaddr: int) -> int:
+        """The middle entry for ``vaddr``; every directory already has its middle directories."""
+        return self.tables.pmd_offset(pgdp, vaddr)
+
+    def pte_alloc(self, pmdp: int, vaddr: int) -> int:
+        """The PTE for ``vaddr``, in a new page table if need be. 0 when memory is out."""
+        return self._pte_alloc(pmdp, vaddr, self._pte_alloc_one)
+
+    def pte_alloc_kernel(self, pmdp: int, vaddr: int) -> int:
+        """The same for an address of the kernel's own."""
+        return self.pte_alloc(pmdp, vaddr)
+
+    def _pte_alloc(self, pmdp: int, vaddr: int, pte_alloc_one: Callable[[], int]) -> int:
+        if pmd_none(self.tables.entry(pmdp)):
+            table = pte_alloc_one()
+            if not table:
+                return 0
+            # pmd_populate() gives kernel addresses the user bit too: the PTEs below protect them.
+            self.tables.set_pmd(pmdp, table | PAGE_TABLE)
+        return self.tables.pte_offset(pmdp, vaddr)
+
+    @abstractmethod
+    def _pte_alloc_one(self) -> int:
+        """An empty page table by its physical address; 0 when memory is out."""
+
+    @abstractmethod
+    def pte_free(self, pmdp: int) -> None:
+        """Take the page table away from ``*pmdp``, and give it back."""
+
+    def check_pgt_cache(self, low: int = PGT_CACHE_LOW, high: int = PGT_CACHE_HIGH) -> int:
+        """Give tables back once more than ``high`` are kept, until ``low`` are. Returns how many
+        were freed: none where none are kept."""
+        return 0
+
+
+class QuicklistAllocator(PageTableAllocator):
+    """Tables of 2.4: from a source of frames of low memory, by way of the quicklists.
 
     ``get_free_page`` is told the purpose and returns a frame's kernel virtual address, 0 when
     there is none.
@@ -130,10 +184,10 @@ class PageTableAllocator:
         get_free_page: Callable[[str], int],
         free_page: Callable[[int], None],
     ) -> None:
+        super().__init__(tables)
         self._ram = image.ram
         self._events = image.events
         self._cpu: Any = image.statics.boot_cpu_data
-        self.tables = tables
         self._swapper_pg_dir = swapper_pg_dir
         self._get_free_page = get_free_page
         self._free_page = free_page
@@ -165,11 +219,9 @@ class PageTableAllocator:
     def pgd_alloc(self) -> int:
         """A page directory whose kernel part is that of ``swapper_pg_dir``.
 
-        Returns its physical address; 0 when memory is out. One from the quicklist keeps the
-        kernel part it had: what the kernel mapped since then arrives by vmalloc faults. With
-        PAE the three user entries point to fresh, empty middle directories, because the CPU
-        loads all four entries with CR3; such a directory never goes to the quicklist, whose
-        chain would overwrite the first of them.
+        One from the quicklist keeps the kernel part it had: what the kernel mapped since then
+        arrives by vmalloc faults. One of PAE never goes there: the chain would overwrite the
+        first of its user entries.
         """
         if vaddr := self._pop("pgd_quick"):
             return virt_to_phys(vaddr)
@@ -203,7 +255,6 @@ class PageTableAllocator:
         return True
 
     def pgd_free(self, pgd: int) -> None:
-        """Give a directory back. It must map no user page any more."""
         if self.tables.shape.folded:
             self._push("pgd_quick", phys_to_virt(pgd))
         else:
@@ -218,42 +269,18 @@ class PageTableAllocator:
                 self._free_page(phys_to_virt(pgd_page(entry)))
         self._free_page(phys_to_virt(pgd))
 
-    # -- middle directories and page tables ---------------------------------------------------
-
-    def pmd_alloc(self, pgdp: int, vaddr: int) -> int:
-        """The middle entry for ``vaddr``; every directory already has its middle directories."""
-        return self.tables.pmd_offset(pgdp, vaddr)
-
-    def pte_alloc(self, pmdp: int, vaddr: int) -> int:
-        """The PTE for ``vaddr``, in a new page table if need be. 0 when memory is out."""
-        return self._pte_alloc(pmdp, vaddr, self._pte_alloc_one)
-
-    def pte_alloc_kernel(self, pmdp: int, vaddr: int) -> int:
-        """The same for an address of the kernel's own."""
-        return self.pte_alloc(pmdp, vaddr)
-
-    def _pte_alloc(self, pmdp: int, vaddr: int, pte_alloc_one: Callable[[], int]) -> int:
-        if pmd_none(self.tables.entry(pmdp)):
-            table = pte_alloc_one()
-            if not table:
-                return 0
-            # pmd_populate() gives kernel addresses the user bit too: the PTEs below protect them.
-            self.tables.set_pmd(pmdp, table | PAGE_TABLE)
-        return self.tables.pte_offset(pmdp, vaddr)
+    # -- page tables ---------------------------------------------------------------------------
 
     def _pte_alloc_one(self) -> int:
-        """An empty page table by its physical address; 0 when memory is out."""
         table = self._pop("pte_quick") or self._new_table("page table")
         return virt_to_phys(table) if table else 0
 
     def pte_free(self, pmdp: int) -> None:
-        """Take the page table away from ``*pmdp`` and keep it on the quicklist."""
         table = pmd_page(self.tables.entry(pmdp))
         self.tables.set_pmd(pmdp, 0)
         self._push("pte_quick", phys_to_virt(table))
 
     def check_pgt_cache(self, low: int = PGT_CACHE_LOW, high: int = PGT_CACHE_HIGH) -> int:
-        """Give tables back once more than ``high`` are kept. Returns how many were freed."""
         freed = 0
         if self._cpu.pgtable_cache_sz <= high:
             return freed

@@ -6,9 +6,8 @@ Models linux-2.6.11 ``include/linux/preempt.h`` and ``might_sleep()`` of ``kerne
 since no other process gets the CPU while it is not zero, one for each CPU says the same.
 
 What can fail: giving back what is not held is a :class:`~kernel_model.errors.KernelBug`; a sleep
-while something is held that only this CPU has, say a slot of
-``kmap_atomic()``, is a :class:`SleepInAtomic`, where a kernel with CONFIG_DEBUG_SPINLOCK_SLEEP
-complains and goes on.
+while something is held that only this CPU has, say a slot of ``kmap_atomic()``, is a
+:class:`SleepInAtomic`, where a kernel with CONFIG_DEBUG_SPINLOCK_SLEEP complains and goes on.
 """
 
 from kernel_model.arch_i386.page import virt_to_phys

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from kernel_model.arch_i386.highmem import DirectMapping, direct_or_high
 from kernel_model.arch_i386.layout import Layout, NodeMemory, UniformMemory
 from kernel_model.arch_i386.page import PAGE_SHIFT, virt_to_phys
-from kernel_model.arch_i386.pgalloc import PageTableAllocator
+from kernel_model.arch_i386.pgalloc import PageTableAllocator, QuicklistAllocator
 from kernel_model.caches import proc_caches_init
 from kernel_model.fs.file_table import Files
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
@@ -50,7 +50,7 @@ class Linux24(Release):
     def page_tables(self, kernel: "Kernel") -> PageTableAllocator:
         allocator, gfp = kernel.allocator, kernel.image.constants.gfp.kernel
         memmap = allocator.memmap
-        return PageTableAllocator(
+        return QuicklistAllocator(
             kernel.image,
             kernel.tables,
             SWAPPER_PG_DIR,

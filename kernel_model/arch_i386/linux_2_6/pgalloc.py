@@ -24,7 +24,7 @@ from kernel_model.arch_i386.page import (
     virt_to_phys,
 )
 from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
-from kernel_model.arch_i386.pgtable import PAGE_PRESENT, THREE_LEVEL, TWO_LEVEL, pgd_page
+from kernel_model.arch_i386.pgtable import PAGE_PRESENT, THREE_LEVEL, TWO_LEVEL, pgd_page, pmd_page
 from kernel_model.caches import KernelCache
 from kernel_model.fs.file_table import ObjectCaches
 from kernel_model.image import SWAPPER_PG_DIR, KernelImage
@@ -79,14 +79,8 @@ class PageTableAllocator26(PageTableAllocator):
         allocator: PageAllocator,
         slab: Callable[[], ObjectCaches],
     ) -> None:
-        gfp, memmap = image.constants.gfp, allocator.memmap
-        super().__init__(
-            image,
-            tables,
-            SWAPPER_PG_DIR,
-            lambda purpose: allocator.get_free_page(gfp.kernel, purpose),
-            lambda vaddr: allocator.free_page(memmap.page(virt_to_phys(vaddr) >> PAGE_SHIFT)),
-        )
+        super().__init__(tables)
+        gfp = image.constants.gfp
         self._allocator = allocator
         self._slab = slab
         self._statics = image.statics
@@ -97,8 +91,6 @@ class PageTableAllocator26(PageTableAllocator):
     # -- directories ---------------------------------------------------------------------------
 
     def pgd_alloc(self) -> int:
-        """A directory by its physical address; 0 when memory is out. With PAE its three user
-        entries point to middle directories of its own."""
         vaddr = self._slab().kmem_cache_alloc(int(self._statics.pgd_cache), self._gfp)
         if not vaddr:
             return 0
@@ -125,10 +117,6 @@ class PageTableAllocator26(PageTableAllocator):
         count = 0 if shape.folded else shape.user_ptrs_per_pgd
         return range(pgd, pgd + count * shape.entry_bytes, shape.entry_bytes)
 
-    def check_pgt_cache(self, low: int = 0, high: int = 0) -> int:
-        """There is no quicklist to trim."""
-        return 0
-
     # -- page tables ---------------------------------------------------------------------------
 
     def pte_alloc_kernel(self, pmdp: int, vaddr: int) -> int:
@@ -139,6 +127,11 @@ class PageTableAllocator26(PageTableAllocator):
 
     def _pte_alloc_one_kernel(self) -> int:
         return self._table(self._gfp_kernel)
+
+    def pte_free(self, pmdp: int) -> None:
+        table = pmd_page(self.tables.entry(pmdp))
+        self.tables.set_pmd(pmdp, 0)
+        self._allocator.free_page(self._allocator.memmap.page(table >> PAGE_SHIFT))
 
     def _table(self, gfp_mask: int) -> int:
         page = self._allocator.alloc_page(gfp_mask, _PURPOSE)

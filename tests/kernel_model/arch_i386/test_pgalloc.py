@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel_model.arch_i386.pgalloc import PageTableAllocator, PageTables
+from kernel_model.arch_i386.pgalloc import PageTables, QuicklistAllocator
 from kernel_model.arch_i386.pgtable import KERNPG_TABLE
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.image import EMPTY_ZERO_PAGE, SWAPPER_PG_DIR
@@ -49,7 +49,7 @@ class Tables:
         self.source = FrameSource(self.kernel, left)
         self.tables: PageTables = self.kernel.tables
         self.cpu = self.kernel.statics.boot_cpu_data
-        self.alloc = PageTableAllocator(
+        self.alloc = QuicklistAllocator(
             self.kernel.image, self.tables, SWAPPER_PG_DIR, self.source.get, self.source.put
         )
 

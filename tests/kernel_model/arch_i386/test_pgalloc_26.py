@@ -3,6 +3,7 @@
 
 import pytest
 
+from kernel_model.arch_i386.page import PAGE_SHIFT
 from kernel_model.config import MIB, Highmem, KernelConfig
 from kernel_model.image import SWAPPER_PG_DIR
 from kernel_model.kernel import Kernel, boot
@@ -13,6 +14,7 @@ CONFIGS = {
     "two levels": KernelConfig(release="2.6", ram=16 * MIB),
     "PAE": KernelConfig(release="2.6", ram=16 * MIB, highmem=Highmem.GB64),
 }
+VADDR = 0x08048000
 pytestmark = pytest.mark.book("3.3", "3.10", release="2.6")
 
 
@@ -104,3 +106,16 @@ def test_without_memory_nothing_stays(
     settle(slab)
     left = [list(slab.objects.cache(cachep).all_slabs()) for cachep in directories]
     assert any(left) is bool(pgd)
+
+
+def test_a_page_table_goes_straight_back(kernel: Kernel) -> None:
+    tables, entries = kernel.page_tables, kernel.tables
+    pgd = tables.pgd_alloc()
+    pmdp = entries.pmd_offset(entries.pgd_offset(pgd, VADDR), VADDR)
+    paddr = tables.pte_alloc(pmdp, VADDR)
+    memmap = kernel.allocator.memmap
+    page = memmap.page(paddr >> PAGE_SHIFT)
+    assert memmap.count(page) == 1
+    tables.pte_free(pmdp)
+    assert entries.entry(pmdp) == 0
+    assert page in set(kernel.allocator.cpu_free_pages(kernel.allocator.page_zone(page)))
